@@ -1,0 +1,1 @@
+"""Aetheris: a durable runtime for agent jobs whose log an auditor can check."""
