@@ -35,27 +35,27 @@ def dumps(value: Any) -> bytes:
         raise Corrupt("a string holds half of a surrogate pair, which UTF-8 can't carry") from None
 
 
-def loads(line: bytes) -> dict[str, Any]:
+def loads(line: bytes, *, limit: int = LINE_BYTES_LIMIT) -> dict[str, Any]:
     """Return the object that `line` spells, only if `line` is its canonical spelling.
 
-    `line` excludes its line feed. Hash it before you call this.
+    `line` excludes its line feed. Hash it before you call this. `limit` is in bytes.
 
     Errors: Corrupt, saying what is not canonical.
     """
-    value = parse(line)
+    value = parse(line, limit=limit)
     if dumps(value) != line:
         raise Corrupt("not in canonical form (order of keys, spaces, escapes, or a number's spelling)")
     return value
 
 
-def parse(line: bytes) -> dict[str, Any]:
+def parse(line: bytes, *, limit: int = LINE_BYTES_LIMIT) -> dict[str, Any]:
     """Return the object in `line`, refusing what the restricted form can't hold.
 
     The spelling may differ from the canonical one; `loads` closes that too.
     Errors: Corrupt.
     """
-    if len(line) > LINE_BYTES_LIMIT:
-        raise Corrupt(f"longer than {LINE_BYTES_LIMIT} bytes")
+    if len(line) > limit:
+        raise Corrupt(f"longer than {limit} bytes")
     value = strict_json(line)
     if type(value) is not dict:
         raise Corrupt("not a JSON object")
@@ -83,7 +83,8 @@ def strict_json(data: bytes, *, floats: bool = False) -> Any:
             parse_int=int if floats else _bounded_int,
             parse_constant=_no_constant,
         )
-        _no_surrogates(value)
+        if "\\u" in text:  # UTF-8 can't carry a surrogate; only an escape can
+            _no_surrogates(value)
     except RecursionError:
         raise Corrupt("nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -106,11 +107,12 @@ def _no_float(text: str) -> Any:
 
 
 def _bounded_int(text: str) -> int:
-    if len(text) > 17 or abs(number := int(text)) > MAX_INTEGER:
+    # Length first: int() on thousands of digits is unbounded work.
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
         raise Corrupt(f"an integer beyond 2^53-1: {text[:24]}")
     if text.startswith("-0"):
         raise Corrupt("minus zero")
-    return -number if text.startswith("-") else number
+    return int(text)
 
 
 def _no_constant(text: str) -> Any:

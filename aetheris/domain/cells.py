@@ -11,6 +11,9 @@ A cell's name is its path: `args`, `result`, or `args/passenger/email` for a
 field that is a cell of its own. In its parent's body the field's place holds
 `{"$cell": "args/passenger/email"}`; a value that already looks like that gets
 one more `$` when stored and loses it when read.
+
+A cell named `artifact/...` is a file: its body is any bytes. Every other body
+is JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any, NamedTuple
 from aetheris.domain.errors import Corrupt
 
 SALT_BYTES = 32
+ARTIFACT_PREFIX = "artifact/"
 _DOMAIN = b"aetheris/cell/v1\0"
 _ESCAPED = re.compile(r"\$+cell\Z")
 

@@ -21,8 +21,9 @@ So one hash serves the chain and an RFC 6962 Merkle tree over the job.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aetheris.domain import canonical
 from aetheris.domain.errors import Corrupt
@@ -69,6 +70,9 @@ TYPES: dict[str, dict[str, type]] = {
     "approval_requested": {"correlation_key": str},
     "approval_completed": {"correlation_key": str, "decision": str},
 }
+
+#: Nothing follows these.
+TERMINAL_TYPES = frozenset({"job_completed", "job_failed", "job_cancelled"})
 
 #: tool_invocation_finished.data.outcome
 FINISHED_OUTCOMES = frozenset({"success", "failure", "timeout"})
@@ -151,17 +155,40 @@ def from_value(value: dict[str, Any]) -> Event:
     for name, kind in TYPES.get(value["type"], {}).items():
         if type(value["data"].get(name)) is not kind:
             raise Corrupt(f"{value['type']} without {name} ({kind.__name__})")
+    if value["type"] == "tool_invocation_finished" and value["data"]["outcome"] not in FINISHED_OUTCOMES:
+        raise Corrupt(f"outcome {value['data']['outcome'][:24]!r} is not one of a finished call")
     return Event(
-        value["at"], value["by"], cells, value["data"], value["epoch"], value["prev"], value["seq"], value["step"],
+        value["at"],
+        value["by"],
+        cells,
+        value["data"],
+        value["epoch"],
+        value["prev"],
+        value["seq"],
+        value["step"],
         value["type"],
     )
+
+
+class Break(NamedTuple):
+    """One rule of the chain that one event breaks.
+
+    `rule` is one of seq, prev, genesis, time, epoch, end.
+    """
+
+    rule: str
+    where: str
+    message: str
+    expected: str = ""
+    found: str = ""
 
 
 class Chain:
     """Checks one job's events as they come: sequence, links, time, epochs, genesis, end.
 
     Feed `add(event, leaf)` in order; it raises Corrupt at the first break and
-    names the event. It holds O(1) memory.
+    names the event. A verifier that wants every break uses `breaks`, and `skip`
+    for a line that can't be read. It holds O(1) memory.
     """
 
     def __init__(self) -> None:
@@ -169,28 +196,50 @@ class Chain:
         self.head = GENESIS_PREV
         self.genesis: Event | None = None
         self.last: Event | None = None
+        self._next_seq = 1
 
     def add(self, event: Event, leaf: bytes) -> None:
         """Accept the next event, or raise Corrupt saying how it breaks the chain."""
+        for broken in self._broken(event):
+            raise Corrupt(
+                f"{broken.where}: {broken.message}", where=broken.where, expected=broken.expected, found=broken.found
+            )
+        self._move(event, leaf)
+
+    def breaks(self, event: Event, leaf: bytes) -> list[Break]:
+        """Return every rule that the next event breaks, and go on as if it had broken none."""
+        broken = list(self._broken(event))
+        self._move(event, leaf)
+        return broken
+
+    def skip(self, leaf: bytes) -> None:
+        """Go past a line that is no event; the next one must still name it as predecessor."""
+        self.count += 1
+        self.head = leaf.hex()
+        self._next_seq += 1
+
+    def _broken(self, event: Event) -> Iterator[Break]:
         where = f"event {self.count + 1}"
-        if event.seq != self.count + 1:
-            raise Corrupt(f"{where}: seq is {event.seq}", where=where, expected=str(self.count + 1), found=str(event.seq))
+        if event.seq != self._next_seq:
+            yield Break("seq", where, f"seq is {event.seq}", str(self._next_seq), str(event.seq))
         if event.prev != self.head:
-            raise Corrupt(f"{where}: prev is not its predecessor's leaf", where=where, expected=self.head, found=event.prev)
+            yield Break("prev", where, "prev is not its predecessor's leaf", self.head, event.prev)
         if (event.type == "job_created") != (self.count == 0):
-            raise Corrupt(f"{where}: {'no genesis first' if self.count == 0 else 'a second genesis'}", where=where)
+            yield Break("genesis", where, "no genesis first" if self.count == 0 else "a second genesis")
+        elif self.count == 0 and event.data["format"] != FORMAT:
+            yield Break("genesis", where, "another format of job", FORMAT, event.data["format"][:80])
         if self.last is not None:
             if event.at < self.last.at:
-                raise Corrupt(f"{where}: earlier than its predecessor", where=where)
+                yield Break("time", where, "earlier than its predecessor", f"{self.last.at} or later", str(event.at))
             if event.epoch < self.last.epoch:
-                raise Corrupt(f"{where}: epoch {event.epoch} after {self.last.epoch}", where=where)
+                yield Break("epoch", where, f"epoch {event.epoch} after {self.last.epoch}")
             if self.last.type in TERMINAL_TYPES:
-                raise Corrupt(f"{where}: follows the end of the job", where=where)
-        else:
+                yield Break("end", where, "follows the end of the job")
+
+    def _move(self, event: Event, leaf: bytes) -> None:
+        if self.count == 0 and event.type == "job_created":
             self.genesis = event
         self.count += 1
         self.head = leaf.hex()
         self.last = event
-
-
-TERMINAL_TYPES = frozenset({"job_completed", "job_failed", "job_cancelled"})
+        self._next_seq = event.seq + 1

@@ -104,6 +104,7 @@ def transition_of(event: Event) -> Transition | None:
     The result's commitment is that of its `result` cell, or else its `error` cell.
     """
     data, cells = event.data, event.cells
+    key = data.get("idempotency_key", "")
     match event.type:
         case "tool_invocation_started":
             status, outcome = "started", ""
@@ -123,7 +124,7 @@ def transition_of(event: Event) -> Transition | None:
         effect=data["effect"],
         status=status,
         epoch=event.epoch,
-        idempotency_key=data.get("idempotency_key", ""),
+        idempotency_key=key if type(key) is str else "",
         args_hash=cells.get("args", ""),
         result_hash=cells.get("result", cells.get("error", "")),
         outcome=outcome,
@@ -136,27 +137,61 @@ def fold(transitions: Iterable[Transition]) -> dict[tuple[int, int], Invocation]
     Errors: Corrupt at the first illegal move, naming its event.
     """
     calls: dict[tuple[int, int], Invocation] = {}
+    steps: dict[str, int] = {}
     for t in transitions:
-        where = f"event {t.seq}"
-        call = calls.get((t.step, t.attempt))
-        before = call.status if call else ""
-        if t.status not in MOVES.get(t.effect, {}).get(before, frozenset()):
-            raise Corrupt(
-                f"{where}: step {t.step} attempt {t.attempt} ({t.effect}) can't go from "
-                f"{before or 'nothing'} to {t.status}",
-                where=where,
-            )
-        if t.status in OUTCOMES and t.outcome not in OUTCOMES[t.status]:
-            raise Corrupt(f"{where}: {t.status} with outcome {t.outcome!r}", where=where)
-        if call is None:
-            if t.attempt != 1 and (t.step, t.attempt - 1) not in calls:
-                raise Corrupt(f"{where}: step {t.step} attempt {t.attempt} without attempt {t.attempt - 1}", where=where)
-            call = calls[t.step, t.attempt] = Invocation(
-                t.step, t.attempt, t.tool_name, t.effect, t.idempotency_key, t.args_hash
-            )
-        elif (call.tool_name, call.effect) != (t.tool_name, t.effect):
-            raise Corrupt(f"{where}: step {t.step} attempt {t.attempt} changed its tool or effect", where=where)
-        call.transitions.append((t.seq, t.status, t.epoch))
-        call.result_hash = t.result_hash or call.result_hash
-        call.outcome = t.outcome or call.outcome
+        fault = _fault(calls, t)
+        if not fault and t.idempotency_key and steps.setdefault(t.idempotency_key, t.step) != t.step:
+            fault = f"step {t.step} goes under the idempotency key of step {steps[t.idempotency_key]}"
+        if fault:
+            raise Corrupt(f"event {t.seq}: {fault}", where=f"event {t.seq}")
+        _extend(calls, t)
     return calls
+
+
+def collect(transitions: Iterable[Transition]) -> dict[tuple[int, int], Invocation]:
+    """Return the attempts as `fold` does, but whatever the rows say: nothing is checked.
+
+    For showing a damaged ledger, and for comparing two of them row by row.
+    """
+    calls: dict[tuple[int, int], Invocation] = {}
+    for t in transitions:
+        _extend(calls, t)
+    return calls
+
+
+def _fault(calls: dict[tuple[int, int], Invocation], t: Transition) -> str:
+    # Returns how this row breaks the rules, or "".
+    call = calls.get((t.step, t.attempt))
+    before = call.status if call else ""
+    this = f"step {t.step} attempt {t.attempt}"
+    if t.status not in MOVES.get(t.effect, {}).get(before, frozenset()):
+        return f"{this} ({t.effect[:24]}) can't go from {before or 'nothing'} to {t.status}"
+    if t.status in OUTCOMES and t.outcome not in OUTCOMES[t.status]:
+        return f"{t.status} with outcome {t.outcome[:24]!r}"
+    if call is not None:
+        changed = (call.tool_name, call.effect) != (t.tool_name, t.effect)
+        return f"{this} changed its tool or effect" if changed else ""
+    if t.attempt == 1:
+        return ""
+    earlier = calls.get((t.step, t.attempt - 1))
+    if earlier is None:
+        return f"{this} without attempt {t.attempt - 1}"
+    return f"{this} began though attempt {t.attempt - 1} is {earlier.status}" if not _over(earlier) else ""
+
+
+def _over(call: Invocation) -> bool:
+    # May the step be tried again? Only where this attempt took no effect, or where its key makes that safe.
+    if call.status == "started":
+        return call.effect == "idempotent"
+    return call.status == "failed" or (call.status in OUTCOMES and call.outcome != "done")
+
+
+def _extend(calls: dict[tuple[int, int], Invocation], t: Transition) -> None:
+    call = calls.get((t.step, t.attempt))
+    if call is None:
+        call = calls[t.step, t.attempt] = Invocation(
+            t.step, t.attempt, t.tool_name, t.effect, t.idempotency_key, t.args_hash
+        )
+    call.transitions.append((t.seq, t.status, t.epoch))
+    call.result_hash = t.result_hash or call.result_hash
+    call.outcome = t.outcome or call.outcome
