@@ -32,7 +32,18 @@ def body_bytes(value: Any) -> bytes:
     Errors: Refused when the value is not JSON (NaN, a set, half a surrogate).
     """
     try:
-        return orjson.dumps(value, default=_refuse, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS) if _finite(value) else _refuse(value)
+        return (
+            orjson.dumps(
+                value,
+                default=_refuse,
+                option=orjson.OPT_SORT_KEYS
+                | orjson.OPT_PASSTHROUGH_SUBCLASS
+                | orjson.OPT_PASSTHROUGH_DATETIME
+                | orjson.OPT_PASSTHROUGH_DATACLASS,
+            )
+            if _finite(value)
+            else _refuse(value)
+        )
     except orjson.JSONEncodeError as error:
         if "64-bit" not in str(error):
             raise Refused(f"can't be stored as JSON: {error}") from None
@@ -60,4 +71,8 @@ def _finite(value: Any) -> bool:
 
 
 def _refuse(value: Any) -> Any:
-    raise Refused(f"can't be stored as JSON: {type(value).__name__}" if type(value) is not float and type(value) not in (dict, list, tuple) else "can't be stored as JSON: NaN or infinity")
+    raise Refused(
+        f"can't be stored as JSON: {type(value).__name__}"
+        if type(value) is not float and type(value) not in (dict, list, tuple)
+        else "can't be stored as JSON: NaN or infinity"
+    )

@@ -45,6 +45,7 @@ CREATE TABLE workers (
     worker_id     text PRIMARY KEY,
     started_at    timestamptz NOT NULL DEFAULT now(),
     last_seen_at  timestamptz NOT NULL DEFAULT now(),
+    agents        text[] NOT NULL DEFAULT '{}',
     capabilities  text[] NOT NULL DEFAULT '{}',
     concurrency   integer NOT NULL,
     host          text NOT NULL DEFAULT '',

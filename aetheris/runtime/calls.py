@@ -1,0 +1,171 @@
+"""One call of a tool, from its start record to its end record.
+
+    once         start record durable -> effect -> end record; a start without an end is a doubt
+    idempotent   the same, but a start without an end is run again under the same key
+    none         effect -> end record; nothing is written before it
+
+Nothing that waits comes after the start record. The end record is not waited
+for: it rides the same commit as the next call's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aetheris.domain.encode import body_bytes
+from aetheris.domain.errors import Refused
+from aetheris.domain.events import Event
+from aetheris.runtime.tools import Call, idempotency_key
+
+if TYPE_CHECKING:
+    from aetheris.runtime.engine import Engine
+    from aetheris.runtime.steps import ToolStep
+
+RETRY_FIRST_SECONDS = 0.1
+RETRY_LONGEST_SECONDS = 30.0
+REPR_LIMIT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A call that started and whose end nobody recorded."""
+
+    step: int
+    tool: str
+    reason: str
+
+
+async def run_call(engine: Engine, step: ToolStep, recorded: Event | None) -> None:
+    """Bring one call to its end and queue what it resolved to.
+
+    `recorded` is the last event of this step in the record, when its result
+    isn't there yet. Errors: Lost and Conflict when the lease is gone.
+    """
+    begin = _resume(engine, step, recorded)
+    if begin is None:
+        return
+    attempt, started, wait_seconds = begin
+    if wait_seconds > 0:
+        await asyncio.sleep(wait_seconds)
+    while True:
+        retry = await _attempt(engine, step, attempt, started=started)
+        if retry is None:
+            return
+        attempt, started = attempt + 1, False
+        await asyncio.sleep(retry)
+
+
+def _resume(engine: Engine, step: ToolStep, recorded: Event | None) -> tuple[int, bool, float] | None:
+    """Return (attempt, its start is recorded, seconds to wait first), or None when the call is in doubt."""
+    if recorded is None:
+        return 1, False, 0.0
+    attempt = int(recorded.data["attempt"])
+    if recorded.type == "tool_invocation_started":
+        if step.tool.effect == "idempotent":
+            return attempt, True, 0.0
+        _unknown(engine, step, attempt, "started, and the worker was lost before its end was recorded")
+        return None
+    if recorded.type == "tool_invocation_unknown":
+        engine.doubt(Doubt(step.step, step.tool.name, str(recorded.data["reason"])))
+        return None
+    # An attempt that failed and is to be retried, or one shown not to have happened.
+    due = recorded.at + int(recorded.data.get("retry_after_us", 0))
+    return attempt + 1, False, max(0.0, (due - engine.now_of_log()) / 1e6)
+
+
+async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> float | None:
+    """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
+    tool, log = step.tool, engine.log
+    call = Call(
+        log.tenant,
+        log.job,
+        step.step,
+        attempt,
+        tool.name,
+        idempotency_key(log.tenant, log.job, step.step, tool.name),
+    )
+    if tool.effect != "none" and not started:
+        log.emit(
+            "tool_invocation_started",
+            step=step.step,
+            data={"attempt": attempt, "effect": tool.effect, "idempotency_key": call.key, "tool_name": tool.name},
+            bodies=step.bodies,
+        )
+        await log.durable()
+    began = time.perf_counter_ns()
+    limit = asyncio.timeout(tool.timeout_seconds)
+    try:
+        async with limit:
+            value = await tool.run(call, step.arguments)
+    except Exception as error:
+        timed_out = limit.expired()
+        if timed_out and tool.effect == "once":
+            _unknown(engine, step, attempt, f"no answer within {tool.timeout_seconds:g} s")
+            return None
+        return _failed(engine, step, attempt, error, began, timed_out=timed_out)
+    try:
+        bodies, extra = tool.result_cells(value), {}
+    except Refused as error:
+        # The effect happened and must be on record; what it returned can't be.
+        shown = {"kind": "UnstorableResult", "message": f"the result {error}", "repr": repr(value)[:REPR_LIMIT]}
+        bodies, extra = [("error", body_bytes(_printable(shown)))], {"unstorable": True}
+    _finish(engine, step, attempt, "success", began, bodies, extra)
+    return None
+
+
+def _failed(
+    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool
+) -> float | None:
+    tool = step.tool
+    message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
+    bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
+    outcome = "timeout" if timed_out else "failure"
+    if attempt > tool.retries:
+        _finish(engine, step, attempt, outcome, began, bodies, {})
+        return None
+    wait = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
+    _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)}, last=False)
+    return wait
+
+
+def _finish(
+    engine: Engine,
+    step: ToolStep,
+    attempt: int,
+    outcome: str,
+    began: int,
+    bodies: list[tuple[str, bytes]],
+    extra: dict[str, Any],
+    *,
+    last: bool = True,
+) -> None:
+    tool = step.tool
+    data = {
+        "attempt": attempt,
+        "duration_us": (time.perf_counter_ns() - began) // 1000,
+        "effect": tool.effect,
+        "outcome": outcome,
+        "tool_name": tool.name,
+        **extra,
+    }
+    cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
+    event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
+    if last:
+        engine.arrived(step, event, cells)
+
+
+def _unknown(engine: Engine, step: ToolStep, attempt: int, reason: str) -> None:
+    engine.log.emit(
+        "tool_invocation_unknown",
+        step=step.step,
+        data={"attempt": attempt, "effect": step.tool.effect, "reason": reason, "tool_name": step.tool.name},
+    )
+    engine.doubt(Doubt(step.step, step.tool.name, reason))
+
+
+def _printable(value: dict[str, str]) -> dict[str, str]:
+    # A message may hold half a surrogate pair (a file name, say), which UTF-8 can't carry.
+    return {k: v.encode("utf-8", "backslashreplace").decode() for k, v in value.items()}

@@ -1,0 +1,165 @@
+"""One job's log in the making: events built on the head that the holder believes.
+
+Lines, leaves, cells and ledger rows are made here, in memory, at the moment
+something happens; the journal makes them durable. `durable()` is the only
+promise that they are: nothing with an effect may begin before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aetheris.domain import cells, events, ledger, merkle
+from aetheris.domain.cells import Cell
+from aetheris.domain.encode import line_bytes
+from aetheris.domain.events import Event
+from aetheris.domain.jobs import STATUS_AFTER, JobStatus
+from aetheris.runtime.clock import Clock
+from aetheris.store.append import Batch
+
+if TYPE_CHECKING:
+    from aetheris.runtime.journal import Journal
+
+Bodies = Sequence[tuple[str, bytes]]
+
+
+def make_event(
+    *,
+    job: str,
+    seq: int,
+    prev: bytes | None,
+    at: int,
+    by: str,
+    epoch: int,
+    type: str,
+    step: int,
+    data: dict[str, Any],
+    bodies: Bodies,
+) -> tuple[Event, bytes, bytes, list[Cell]]:
+    """Return the event, its line, its leaf, and its cells under fresh salts."""
+    made: list[Cell] = []
+    commits: dict[str, str] = {}
+    for name, body in bodies:
+        salt = cells.new_salt()
+        made.append(Cell(seq, name, salt, body))
+        commits[name] = cells.commitment(job, seq, name, salt, body).hex()
+    before = events.GENESIS_PREV if prev is None else prev.hex()
+    line = line_bytes(
+        events.build(at=at, by=by, cells=commits, data=data, epoch=epoch, prev=before, seq=seq, step=step, type=type)
+    )
+    return Event(at, by, commits, data, epoch, before, seq, step, type), line, merkle.leaf_hash(line), made
+
+
+class JobLog:
+    """The appending end of one job's log, under one lease."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        tenant: str,
+        job: str,
+        epoch: int,
+        head_seq: int,
+        head_leaf: bytes,
+        last_at: int,
+        by: str,
+    ) -> None:
+        self.tenant, self.job, self.epoch, self.by = tenant, job, epoch, by
+        self._journal, self.clock = journal, clock
+        self._head_seq, self._head_leaf, self._last_at = head_seq, head_leaf, last_at
+        self._batch: Batch | None = None
+        self._saved: asyncio.Future[None] | None = None
+        self._in_flight: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    def emit(self, type: str, *, step: int = 0, data: dict[str, Any] | None = None, bodies: Bodies = ()) -> Event:
+        """Add an event to the log; it is durable once `durable()` returns.
+
+        Errors: whatever ended this log before (Lost, Conflict).
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._last_at = max(self.clock.now_us(), self._last_at)
+        event, line, leaf, made = make_event(
+            job=self.job,
+            seq=self._head_seq + 1,
+            prev=self._head_leaf,
+            at=self._last_at,
+            by=self.by,
+            epoch=self.epoch,
+            type=type,
+            step=step,
+            data=data or {},
+            bodies=bodies,
+        )
+        batch = self._pending()
+        batch.lines.append(line)
+        batch.leaves.append(leaf)
+        batch.cells.extend(made)
+        batch.last_at = self._last_at
+        transition = ledger.transition_of(event)
+        if transition is not None:
+            batch.ledger.append(transition)
+            batch.open_delta += _open_delta(transition)
+        if type == "state_checkpointed":
+            batch.checkpoint_seq = event.seq
+        if (status := STATUS_AFTER.get(type)) is not None and status.terminal:
+            batch.status, batch.release = status, True
+        self._head_seq, self._head_leaf = event.seq, leaf
+        return event
+
+    def release(self, status: JobStatus, wake_at_us: int) -> None:
+        """Let the lease go with what is pending; the job wakes at `wake_at_us` (0: when told)."""
+        batch = self._pending()
+        batch.status, batch.release, batch.wake_at = status, True, wake_at_us
+
+    async def durable(self) -> None:
+        """Return once everything emitted so far is committed.
+
+        Errors: Lost, Conflict, Refused, as the append says; then the log is over.
+        """
+        if self._failure is not None:
+            raise self._failure
+        saved = self._saved if self._batch is not None else self._in_flight
+        if saved is not None:
+            await asyncio.shield(saved)
+
+    def take(self) -> tuple[Batch, asyncio.Future[None]] | None:
+        """Hand what is pending to the journal, which alone calls this."""
+        if self._batch is None or self._saved is None:
+            return None
+        taken = self._batch, self._saved
+        self._batch, self._in_flight, self._saved = None, self._saved, None
+        return taken
+
+    def settle(self, saved: asyncio.Future[None], failure: Exception | None) -> None:
+        """Tell the waiters how the journal fared; the journal alone calls this."""
+        if self._in_flight is saved:
+            self._in_flight = None
+        if failure is None:
+            saved.set_result(None)
+            return
+        self._failure = failure
+        for future in (saved, self._saved):
+            if future is not None and not future.done():
+                future.set_exception(failure)
+                future.exception()  # nobody may be waiting; that is no news
+        self._batch = self._saved = None
+
+    def _pending(self) -> Batch:
+        if self._batch is None:
+            self._batch = Batch(self.tenant, self.job, self.epoch, self._head_seq, self._head_leaf)
+            self._saved = asyncio.get_running_loop().create_future()
+            self._journal.wanted(self)
+        return self._batch
+
+
+def _open_delta(t: ledger.Transition) -> int:
+    # A `once` call is open from its start until someone knows its outcome.
+    if t.effect != "once":
+        return 0
+    return {"started": 1, "unknown": 0}.get(t.status, -1)

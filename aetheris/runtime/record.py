@@ -1,0 +1,48 @@
+"""A job's whole record in memory, read-only: what trace, export and `Job.result` stand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aetheris.domain import cells, events
+from aetheris.domain.encode import body_value
+from aetheris.domain.errors import Refused
+from aetheris.domain.events import Event
+from aetheris.domain.jobs import JobStatus
+from aetheris.domain.ledger import Transition
+from aetheris.store.history import Record
+from aetheris.store.jobs import JobRow
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """Row, lines, cells and ledger of one job."""
+
+    row: JobRow
+    stored: Record
+    ledger: list[Transition]
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """The events, in order. Errors: Corrupt at the first line that is not canonical."""
+        return [events.read(line) for line in self.stored.lines]
+
+    def value(self, event: Event, name: str) -> Any:
+        """Return the value of cell `name` of `event`, or None when it is not there (or erased)."""
+        bodies = {
+            part: body_value(cell.body)
+            for part in event.cells
+            if (cell := self.stored.cells.get((event.seq, part))) is not None and cell.body is not None
+        }
+        return cells.assemble(name, bodies) if name in bodies else None
+
+    def result(self) -> Any:
+        """Return what the job returned, as JSON. Errors: Refused unless it completed."""
+        if self.row.status is not JobStatus.COMPLETED:
+            last = self.events[-1]
+            error = self.value(last, "error") or {}
+            why = f": {error.get('kind')}: {error.get('message')}" if error else ""
+            raise Refused(f"job {self.row.job[:8]} has no result, it is {self.row.status.word}{why}")
+        return self.value(self.events[-1], "result")

@@ -1,0 +1,192 @@
+"""Tools: functions that touch the world, with a declared effect.
+
+    effect="none"        reads only; may run again freely
+    effect="idempotent"  may run again under the same `call.key`, which the outside must honour
+    effect="once"        the default: started at most once per step, whatever dies and whenever
+
+Type hints are the schema: arguments are validated by pydantic before anything
+is recorded, and what a tool returns is delivered as it would be read back from
+the record, so that a live run and a replay see the same value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+
+from aetheris.domain.errors import Refused
+from aetheris.runtime.sensitive import Plan, plan_of, plan_of_fields, split
+
+Effect = Literal["none", "idempotent", "once"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a tool may know of the call it serves. Take it as the first parameter: `call: ae.Call`."""
+
+    tenant: str
+    job: str
+    step: int
+    attempt: int
+    tool: str
+    #: The same for every attempt of this step, and for no other: hand it to the outside.
+    key: str
+
+
+class ToolFailed(Exception):
+    """A tool raised. Raised in the job where it awaits the call, live and in replay alike."""
+
+    def __init__(self, tool: str, kind: str, message: str) -> None:
+        super().__init__(f"{tool}: {kind}: {message}")
+        self.tool, self.kind, self.message = tool, kind, message
+
+
+class Tool(Generic[P, R]):
+    """A function declared as a tool; calling it directly still calls the function."""
+
+    def __init__(
+        self, fn: Callable[P, R], *, name: str | None, effect: Effect, timeout: timedelta | None, retries: int
+    ) -> None:
+        if effect not in ("none", "idempotent", "once"):
+            raise Refused(f"tool {fn.__name__}: effect {effect!r} is not one of none, idempotent, once")
+        if retries < 0 or (retries and effect == "once"):
+            raise Refused(f"tool {fn.__name__}: a once tool is never run again by itself; retries must be 0")
+        self.fn, self.name, self.effect = fn, name or fn.__name__, effect
+        self.timeout_seconds = timeout.total_seconds() if timeout is not None else None
+        self.retries = retries
+        self.is_async = inspect.iscoroutinefunction(fn)
+        functools.update_wrapper(self, fn)
+        signature, hints = signature_of(fn)
+        parameters = list(signature.parameters.values())
+        self.takes_call = bool(parameters) and hints.get(parameters[0].name) is Call
+        self._parameters = parameters[1:] if self.takes_call else parameters
+        self._model, self._args_plan = _arguments(self.name, self._parameters, hints)
+        returns = hints.get("return", Any)
+        self._result = TypeAdapter[Any](returns)
+        self._result_plan = plan_of(returns)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name} effect={self.effect}>"
+
+    def bind(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
+        """Return the validated arguments and their cells. Errors: Refused, naming each bad argument."""
+        try:
+            model = self._model.model_validate(kwargs)
+        except ValidationError as error:
+            raise Refused(f"tool {self.name}: {explain(error)}") from None
+        arguments = {name: getattr(model, name) for name in self._model.model_fields}
+        return arguments, split("args", model.model_dump(mode="json"), self._args_plan)
+
+    async def run(self, call: Call, arguments: dict[str, Any]) -> Any:
+        """Call the function, in a thread when it is a plain one."""
+        args = (call,) if self.takes_call else ()
+        running: Awaitable[Any]
+        if self.is_async:
+            running = self.fn(*args, **arguments)  # type: ignore[call-arg,assignment]
+        else:
+            running = asyncio.to_thread(self.fn, *args, **arguments)  # type: ignore[call-arg]
+        return await running
+
+    def result_cells(self, value: Any) -> list[tuple[str, bytes]]:
+        """Return the cells of what the tool returned. Errors: Refused when it can't be stored as JSON."""
+        try:
+            return split("result", self._result.dump_python(value, mode="json", warnings="error"), self._result_plan)
+        except Refused:
+            raise
+        except Exception as error:
+            raise Refused(f"can't be stored as JSON: {error}") from None
+
+    def result_value(self, stored: Any) -> Any:
+        """Return a stored result as the declared type."""
+        return self._result.validate_python(stored)
+
+
+@overload
+def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    *, name: str | None = None, effect: Effect = "once", timeout: timedelta | None = None, retries: int = 0
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout: timedelta | None = None,
+    retries: int = 0,
+) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
+    """Declare a function as a tool. Without an effect it is `once`: never silently run again.
+
+    `timeout` bounds one attempt. `retries` is how often an attempt that failed
+    is made again (never for `once`). Errors: Refused for hints that pydantic
+    can't use.
+    """
+    if fn is not None:
+        return Tool(fn, name=None, effect="once", timeout=None, retries=0)
+    return lambda fn: Tool(fn, name=name, effect=effect, timeout=timeout, retries=retries)
+
+
+def idempotency_key(tenant: str, job: str, step: int, tool: str) -> str:
+    """Return the key of a call: the same for all its attempts, without a trace of its arguments."""
+    return hashlib.sha256("\0".join((tenant, job, str(step), tool)).encode()).hexdigest()
+
+
+def signature_of(fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """Return the signature and the evaluated hints, `Annotated` kept. Errors: Refused."""
+    try:
+        signature = inspect.signature(fn, eval_str=False)
+        inner = inspect.unwrap(fn)
+        names = {**getattr(inner, "__globals__", {}), **inspect.getclosurevars(inner).nonlocals}
+        hints = {name: eval_hint(hint, names) for name, hint in inspect.get_annotations(inner).items()}
+    except (NameError, TypeError, ValueError) as error:
+        raise Refused(f"{fn.__qualname__}: its type hints can't be read ({error})") from None
+    return signature, hints
+
+
+def eval_hint(hint: Any, names: dict[str, Any]) -> Any:
+    """Return a hint that may be written as a string, evaluated among `names`."""
+    if isinstance(hint, str):
+        return eval(hint, names)  # noqa: S307  the program's own annotation, as typing.get_type_hints evaluates it
+    return type(None) if hint is None else hint
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's findings as one line, without the values (they may be sensitive)."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}"
+        for e in error.errors(include_url=False, include_input=False)
+    )
+
+
+def _arguments(
+    name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]
+) -> tuple[type[BaseModel], Plan | None]:
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise Refused(f"tool {name}: parameter {parameter.name} must have a name of its own")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    try:
+        model = create_model(
+            f"{name}_arguments",
+            __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False, protected_namespaces=()),
+            **fields,
+        )
+    except Exception as error:
+        raise Refused(f"tool {name}: pydantic can't use its parameters ({error})") from None
+    return model, plan_of_fields({n: f[0] for n, f in fields.items()})

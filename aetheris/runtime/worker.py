@@ -1,0 +1,254 @@
+"""The worker: claims jobs, drives them, keeps their leases, and lets go in order.
+
+Tasks of a worker:
+    claim      asks for as many jobs as there is room for; at once when told (NOTIFY), else by polling
+    heartbeat  one statement for all held jobs, three times a lease; what it doesn't confirm is lost
+    journal    group commit (journal.py)
+    one task per job in hand
+
+Every duty reconnects by itself. A worker decides nothing by its own clock: when
+it can't reach the database it keeps nothing but its running effects, and the
+append refuses whatever it sends under a lease that ran out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from aetheris.domain.errors import AetherisError, Refused
+from aetheris.runtime.agents import Agent
+from aetheris.runtime.clock import Clock
+from aetheris.runtime.journal import Journal
+from aetheris.runtime.run import End, Run
+from aetheris.store import history as store_history
+from aetheris.store import leases, workers
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection, Database
+from aetheris.store.errors import Unreachable
+from aetheris.store.leases import Lease
+from aetheris.store.signals import listen
+
+_log = logging.getLogger(__name__)
+JOBS_PER_CLAIM = 64
+DRAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a worker works; the names are those of `worker.*` and `jobstore.*`."""
+
+    concurrency: int = 100
+    lease_seconds: float = 30.0
+    poll_seconds: float = 2.0
+    capabilities: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    run: Run
+    task: asyncio.Task[End]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a worker did since it started."""
+
+    claimed: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
+
+
+class Worker:
+    """Serves `agents` until stopped. `run` is its life; `stop` drains it."""
+
+    def __init__(
+        self,
+        database: Database,
+        agents: Sequence[Agent],
+        settings: Settings | None = None,
+        *,
+        name: str | None = None,
+        on_end: Callable[[JobKey, End], None] | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        if self.settings.concurrency < 1:
+            raise Refused("worker.concurrency must be at least 1")
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.counts = Counts()
+        self.ready = asyncio.Event()
+        self._database = database
+        self._agents = {agent.name: agent for agent in agents}
+        if len(self._agents) != len(agents):
+            raise Refused("two agents of one name: give one of them name=...")
+        self._on_end = on_end
+        self._clock = Clock()
+        self._held: dict[JobKey, _Held] = {}
+        self._hint = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._journal = Journal(self.name, lambda: database.connect("worker"))
+        self._threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="aetheris-tool")
+
+    async def run(self) -> None:
+        """Work until `stop`, then drain: no new claims, calls under way finish, leases are given back.
+
+        Errors: Unusable and Refused when the database can't be used at all.
+        """
+        asyncio.get_running_loop().set_default_executor(self._threads)
+        async with await self._database.connect("worker") as control:
+            self._clock.offset_us = await workers.clock_offset_us(control)
+            await self._register(control)
+        journal = asyncio.create_task(self._journal.run(), name="journal")
+        duties = [
+            asyncio.create_task(self._duty(duty), name=duty.__name__)
+            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever)
+        ]
+        try:
+            await self._until_stopped([journal, *duties])
+            await self._drain()
+        finally:
+            for task in duties:
+                task.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)
+            for held in list(self._held.values()):
+                held.task.cancel()
+            await asyncio.gather(*(h.task for h in self._held.values()), return_exceptions=True)
+            self._journal.close()
+            await journal
+            await self._leave()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def stop(self) -> None:
+        """Ask the worker to drain and return from `run`."""
+        self._stop.set()
+
+    def hint(self) -> None:
+        """Say that there may be something to claim."""
+        self._hint.set()
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            task.result()  # type: ignore[func-returns-value]  raises what ended it
+
+    async def _duty(self, duty: Callable[[Connection], object]) -> None:
+        """Run one duty on a connection of its own; reconnect when it breaks."""
+        while True:
+            try:
+                async with await self._database.connect("worker") as connection:
+                    await duty(connection)  # type: ignore[misc]
+            except Unreachable as error:
+                _log.warning("%s", error)
+            except AetherisError as error:
+                _log.error("%s", error)
+            await asyncio.sleep(0.2)
+
+    async def _listen_forever(self, connection: Connection) -> None:
+        async for _ in listen(connection):
+            self._hint.set()
+
+    async def _claim_forever(self, connection: Connection) -> None:
+        self.ready.set()
+        while not self._stop.is_set():
+            self._hint.clear()
+            room = self.settings.concurrency - len(self._held)
+            if room > 0 and await self._claim(connection, min(room, JOBS_PER_CLAIM)):
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hint.wait(), self.settings.poll_seconds)
+        await asyncio.Event().wait()  # draining: until the worker cancels its duties
+
+    async def _claim(self, connection: Connection, limit: int) -> bool:
+        """Take up to `limit` jobs in hand; True when there may be more."""
+        taken = await leases.claim(
+            connection,
+            self.name,
+            agents=list(self._agents),
+            capabilities=self.settings.capabilities,
+            limit=limit,
+            lease_seconds=self.settings.lease_seconds,
+        )
+        if not taken:
+            return False
+        self.counts.claimed += len(taken)
+        records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
+        for lease in taken:
+            run = Run(self._agents[lease.agent], lease, records[lease.key], self._journal, self._clock, self.name)
+            task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
+            self._held[lease.key] = _Held(lease, run, task)
+            task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
+        return len(taken) == limit
+
+    def _ended(self, key: JobKey, task: asyncio.Task[End]) -> None:
+        held = self._held.pop(key)
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            _log.error("job %s: %s", key[1][:8], error, exc_info=error)
+            return
+        end = task.result()
+        self.counts.ended[end.word] = self.counts.ended.get(end.word, 0) + 1
+        if end.give_back_seconds is not None:
+            spawn = asyncio.create_task(self._give_back(held.lease, end.give_back_seconds))
+            self._background.add(spawn)
+            spawn.add_done_callback(self._background.discard)
+        if self._on_end is not None:
+            self._on_end(key, end)
+        if len(self._held) == self.settings.concurrency - 1 or not self._held:
+            self._hint.set()
+
+    async def _give_back(self, lease: Lease, delay_seconds: float) -> None:
+        async with await self._database.connect("worker") as connection:
+            await leases.release(
+                connection, self.name, [(lease.tenant, lease.job, lease.epoch)], delay_seconds=delay_seconds
+            )
+
+    async def _heartbeat_forever(self, connection: Connection) -> None:
+        while True:
+            self._clock.offset_us = await workers.clock_offset_us(connection)
+            asked = {key: held for key, held in self._held.items()}
+            alive = await leases.heartbeat(
+                connection,
+                self.name,
+                [(h.lease.tenant, h.lease.job, h.lease.epoch) for h in asked.values()],
+                self.settings.lease_seconds,
+            )
+            for key, held in asked.items():
+                if key not in alive and self._held.get(key) is held and not held.run.letting_go:
+                    _log.warning("job %s: the lease is lost; its task is cancelled", key[1][:8])
+                    held.task.cancel()
+            await asyncio.sleep(self.settings.lease_seconds / 3)
+
+    async def _drain(self) -> None:
+        for held in self._held.values():
+            held.run.drain()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._held and time.monotonic() < deadline:
+            await asyncio.wait([h.task for h in self._held.values()], timeout=0.5)
+
+    async def _register(self, connection: Connection) -> None:
+        await workers.register(
+            connection,
+            self.name,
+            agents=list(self._agents),
+            capabilities=self.settings.capabilities,
+            concurrency=self.settings.concurrency,
+        )
+
+    async def _leave(self) -> None:
+        try:
+            async with await self._database.connect("worker") as connection:
+                await workers.unregister(connection, self.name)
+        except AetherisError as error:
+            _log.warning("leaving: %s", error)

@@ -1,0 +1,185 @@
+"""Where the store is, and how each role gets a connection to it.
+
+`Database.open` finds PostgreSQL: the one that a DSN names, or the embedded one
+in AETHERIS_HOME. A connection always acts as one of the three roles of
+migration 1, never as owner or superuser; `connect` checks that and refuses
+otherwise. Migrations alone run with the rights of the DSN itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from psycopg import AsyncConnection, conninfo
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from aetheris.domain.errors import Refused, Unusable
+from aetheris.store import arrays
+from aetheris.store.embedded import Embedded, Running
+from aetheris.store.errors import Unreachable, translated
+
+Role = Literal["app", "worker", "mirror"]
+Connection = AsyncConnection[dict[str, Any]]
+
+CONNECT_SECONDS = 10
+OLDEST_SERVER = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A PostgreSQL that holds, or will hold, a store."""
+
+    admin_dsn: str
+    embedded: Running | None = None
+
+    @classmethod
+    def open(cls, dsn: str | None = None, home: Path | None = None) -> Database:
+        """Return the database that `dsn` (or AETHERIS_DSN) names, else the embedded one of `home`.
+
+        Starts the embedded server when it isn't running. Errors: Refused,
+        Unreachable.
+        """
+        dsn = dsn or os.environ.get("AETHERIS_DSN")
+        if dsn:
+            try:
+                conninfo.conninfo_to_dict(dsn)
+            except psycopg.ProgrammingError:
+                raise Refused(
+                    "AETHERIS_DSN is not a PostgreSQL connection string (postgresql://user@host/db)"
+                ) from None
+            return cls(dsn)
+        running = Embedded(home or default_home()).start()
+        return cls(running.dsn("aetheris_admin"), running)
+
+    @property
+    def where(self) -> str:
+        """Host and database for messages; never the password."""
+        parts = conninfo.conninfo_to_dict(self.admin_dsn)
+        if self.embedded is not None:
+            return "the embedded server"
+        return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+    def dsn(self, role: Role) -> str:
+        """Return a connection string that acts as `role`."""
+        if self.embedded is not None:
+            return self.embedded.dsn(f"aetheris_{role}")
+        return conninfo.make_conninfo(self.admin_dsn, options=f"-c role=aetheris_{role}")
+
+    async def connect(self, role: Role) -> Connection:
+        """Return an autocommit connection that acts as `role` and can't see past its walls.
+
+        Errors: Unreachable, Unusable (no schema yet), Refused (the role could
+        look past row-level security).
+        """
+        connection = await _connect(self.dsn(role), self.where)
+        try:
+            await check_walls(connection, role)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def pool(self, role: Role, size: int) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+        """Yield a pool of up to `size` such connections."""
+        pool = AsyncConnectionPool[Connection](
+            self.dsn(role),
+            min_size=1,
+            max_size=size,
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
+            configure=_configure,
+            open=False,
+        )
+        async with pool:
+            yield pool
+
+    def close(self) -> None:
+        """Let go of the embedded server; the last process to do so stops it."""
+        if self.embedded is not None:
+            self.embedded.release()
+
+
+def default_home() -> Path:
+    """Return AETHERIS_HOME, or `.aetheris` in the current folder."""
+    return Path(os.environ.get("AETHERIS_HOME") or ".aetheris").absolute()
+
+
+async def check_walls(connection: Connection, role: Role) -> None:
+    """Return only if this connection is bound by the walls that `role` must have.
+
+    Errors: Refused naming what is open; Unusable when there is no schema.
+    """
+    cursor = await connection.execute(
+        "SELECT current_user AS who, rolsuper OR rolbypassrls AS above,"
+        " to_regclass('aetheris.jobs') IS NOT NULL AS schema,"
+        " pg_has_role(current_user, 'aetheris_owner', 'MEMBER') AS owner"
+        " FROM pg_roles WHERE rolname = current_user"
+    )
+    row = await cursor.fetchone()
+    if row is None or row["who"] != f"aetheris_{role}" or row["above"] or row["owner"]:
+        raise Refused(
+            f"the walls are not up: this connection acts as {row['who'] if row else 'nobody'}, not aetheris_{role}"
+        )
+    if not row["schema"]:
+        raise Unusable("the database has no Aetheris schema: run `aetheris init`")
+    cursor = await connection.execute(
+        "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'aetheris' AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
+        " AND relname <> ALL (%s)",
+        [list(WITHOUT_TENANT)],
+    )
+    if bare := [row["relname"] async for row in cursor]:
+        raise Refused(
+            f"the walls are not up: row-level security is off on {', '.join(sorted(bare))}; run `aetheris doctor`"
+        )
+
+
+#: Tables of the deployment, not of a tenant: exempt from the tenant policies, by name.
+WITHOUT_TENANT = ("schema_migrations", "store_identity", "deployment_keys", "workers")
+
+
+async def _connect(dsn: str, where: str) -> Connection:
+    try:
+        connection: Connection = await AsyncConnection.connect(
+            dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_SECONDS
+        )
+    except psycopg.OperationalError as error:
+        raise unreachable(error, where) from None
+    if connection.info.server_version < OLDEST_SERVER * 10_000:
+        found = connection.info.server_version // 10_000
+        await connection.close()
+        raise Unusable(f"PostgreSQL {found} at {where} is too old: Aetheris needs {OLDEST_SERVER} or newer")
+    await _configure(connection)
+    return connection
+
+
+def unreachable(error: psycopg.OperationalError, where: str) -> Exception:
+    """Return one line for a connection that could not be made."""
+    text = " ".join(str(error).split())
+    if "does not exist" in text and "role" in text:
+        return Unusable(f"the database at {where} has no Aetheris roles: run `aetheris init`")
+    cause = "refused" if "refused" in text.lower() else text.rpartition("failed: ")[2] or text
+    return Unreachable(
+        f"can't reach PostgreSQL at {where} ({cause}). Is it running? Without AETHERIS_DSN the embedded one is used."
+    )
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    arrays.register(connection)
+    connection.prepare_threshold = 1
+
+
+@asynccontextmanager
+async def as_tenant(pool: AsyncConnectionPool[Connection], tenant: str) -> AsyncIterator[Connection]:
+    """Yield an app connection in a transaction bound to `tenant`, and to nothing after it."""
+    with translated():
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute("SELECT set_config('aetheris.tenant', %s, true)", [tenant])
+            yield connection

@@ -1,0 +1,184 @@
+"""Jobs as the app role sees them: submitted, found, listed; one tenant at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aetheris.domain.cells import Cell
+from aetheris.domain.errors import Conflict, Refused
+from aetheris.domain.jobs import JobStatus
+from aetheris.store import arrays
+from aetheris.store.database import Connection
+from aetheris.store.statements import statement
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job as its row tells it."""
+
+    tenant: str
+    job: str
+    agent: str
+    agent_version: str
+    status: JobStatus
+    key: str | None
+    head_seq: int
+    epoch: int
+    open_calls: int
+    created_at: datetime
+    updated_at: datetime
+    lease_owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job's first event, ready to be written."""
+
+    tenant: str
+    job: str
+    agent: str
+    agent_version: str
+    leaf: bytes
+    line: bytes
+    cells: Sequence[Cell]
+    key: str | None = None
+    goal: str = ""
+    capabilities: Sequence[str] = ()
+    parent: str | None = None
+
+
+_COLUMNS = (
+    "tenant_id, job_id, agent, agent_version, status, idempotency_key, head_seq, lease_epoch, open_calls,"
+    " created_at, updated_at, lease_owner"
+)
+
+
+async def submit(connection: Connection, new: Submission) -> str:
+    """Write the job with its first event and return its id; or the id of the job that has this key already.
+
+    Within a transaction of `as_tenant`. Errors: Conflict when the key is
+    another agent's job; Refused when the tenant doesn't exist or isn't active.
+    """
+    cursor = await connection.execute(
+        statement("submit"),
+        {
+            "tenant": new.tenant,
+            "job": new.job,
+            "agent": new.agent,
+            "version": new.agent_version,
+            "goal": new.goal,
+            "key": new.key,
+            "capabilities": list(new.capabilities),
+            "parent": new.parent,
+            "leaf": new.leaf,
+            "line": new.line.decode(),
+            "c_names": arrays.text([c.name for c in new.cells]),
+            "c_salts": arrays.bytea([c.salt for c in new.cells]),
+            "c_bodies": arrays.text([c.body for c in new.cells]),
+        },
+    )
+    if row := await cursor.fetchone():
+        return str(row["job_id"])
+    cursor = await connection.execute(
+        "SELECT job_id, agent FROM aetheris.jobs WHERE tenant_id = %s AND idempotency_key = %s", [new.tenant, new.key]
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise Conflict(f"the job with key {new.key!r} is being submitted elsewhere: try again")
+    if row["agent"] != new.agent:
+        raise Refused(f"key {new.key!r} is already job {row['job_id'][:8]} of agent {row['agent']}: use another key")
+    return str(row["job_id"])
+
+
+async def ensure_tenant(connection: Connection, tenant: str) -> None:
+    """Make the tenant exist; the app may found only the tenant it speaks for."""
+    await connection.execute(
+        "INSERT INTO aetheris.tenants (tenant_id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [tenant, tenant]
+    )
+
+
+async def job_id_keys(connection: Connection) -> dict[int, bytes]:
+    """Return the keys that mint and check job ids; the highest number mints."""
+    cursor = await connection.execute("SELECT key_id, secret FROM aetheris.deployment_keys WHERE kind = 'job_id'")
+    return {r["key_id"]: bytes(r["secret"]) async for r in cursor}
+
+
+async def find(connection: Connection, tenant: str, prefix: str) -> JobRow:
+    """Return the one job whose id starts with `prefix`. Errors: Refused when none or several do."""
+    cursor = await connection.execute(
+        f"SELECT {_COLUMNS} FROM aetheris.jobs WHERE tenant_id = %s AND job_id >= %s AND job_id < %s"
+        " ORDER BY job_id LIMIT 2",
+        [tenant, prefix, prefix + "~"],
+    )
+    rows = [_row(r) async for r in cursor]
+    if not rows:
+        raise Refused(f"no job starts with {prefix!r}: `aetheris jobs` lists them")
+    if len(rows) > 1 and rows[0].job != prefix:
+        raise Refused(f"several jobs start with {prefix!r} ({rows[0].job[:12]}, {rows[1].job[:12]}): type more of it")
+    return rows[0]
+
+
+async def listing(
+    connection: Connection,
+    tenant: str,
+    *,
+    agent: str | None = None,
+    statuses: Sequence[JobStatus] = (),
+    limit: int = 50,
+) -> list[JobRow]:
+    """Return the newest jobs first."""
+    cursor = await connection.execute(
+        f"SELECT {_COLUMNS} FROM aetheris.jobs WHERE tenant_id = %(tenant)s"
+        " AND (%(agent)s::text IS NULL OR agent = %(agent)s)"
+        " AND (%(statuses)s::smallint[] = '{}' OR status = ANY (%(statuses)s))"
+        " ORDER BY created_at DESC, job_id LIMIT %(limit)s",
+        {"tenant": tenant, "agent": agent, "statuses": [int(s) for s in statuses], "limit": limit},
+    )
+    return [_row(r) async for r in cursor]
+
+
+async def count_by_status(connection: Connection, tenant: str) -> dict[JobStatus, int]:
+    """Return how many jobs stand in each status."""
+    cursor = await connection.execute(
+        "SELECT status, count(*) AS n FROM aetheris.jobs WHERE tenant_id = %s GROUP BY status", [tenant]
+    )
+    return {JobStatus(r["status"]): r["n"] async for r in cursor}
+
+
+async def statuses(connection: Connection, tenant: str, jobs: Sequence[str]) -> dict[str, JobStatus]:
+    """Return the status of each of `jobs` that exists."""
+    cursor = await connection.execute(
+        "SELECT job_id, status FROM aetheris.jobs WHERE tenant_id = %s AND job_id = ANY (%s)", [tenant, list(jobs)]
+    )
+    return {r["job_id"]: JobStatus(r["status"]) async for r in cursor}
+
+
+async def live_workers(connection: Connection, agent: str, within_seconds: float) -> int:
+    """Return how many workers that serve `agent` were heard of within so many seconds."""
+    cursor = await connection.execute(
+        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents)"
+        " AND last_seen_at > clock_timestamp() - %s * interval '1 second'",
+        [agent, within_seconds],
+    )
+    row = await cursor.fetchone()
+    return row["n"] if row else 0
+
+
+def _row(r: dict[str, Any]) -> JobRow:
+    return JobRow(
+        tenant=r["tenant_id"],
+        job=r["job_id"],
+        agent=r["agent"],
+        agent_version=r["agent_version"],
+        status=JobStatus(r["status"]),
+        key=r["idempotency_key"],
+        head_seq=r["head_seq"],
+        epoch=r["lease_epoch"],
+        open_calls=r["open_calls"],
+        created_at=r["created_at"],
+        updated_at=r["updated_at"],
+        lease_owner=r["lease_owner"],
+    )

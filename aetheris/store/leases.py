@@ -1,0 +1,107 @@
+"""Leases: who may append to a job, until when, under which epoch.
+
+The database decides time: a lease is `lease_until` on the job row, set and
+compared by PostgreSQL's clock alone. Every claim raises `lease_epoch`, the
+fence; whatever an earlier holder still sends is refused by the append. A
+worker that hears nothing of a job in a heartbeat's answer has lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aetheris.store import arrays
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection
+from aetheris.store.errors import translated
+from aetheris.store.statements import statement
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A job in hand: its key, its fence, and the head to append to."""
+
+    tenant: str
+    job: str
+    agent: str
+    agent_version: str
+    epoch: int
+    head_seq: int
+    head_leaf: bytes
+    checkpoint_seq: int
+    taken_from: str | None  # the worker whose lease ran out, if one did
+
+    @property
+    def key(self) -> JobKey:
+        """(tenant, job)"""
+        return self.tenant, self.job
+
+
+async def claim(
+    connection: Connection,
+    worker: str,
+    *,
+    agents: Sequence[str],
+    capabilities: Sequence[str],
+    limit: int,
+    lease_seconds: float,
+) -> list[Lease]:
+    """Return up to `limit` jobs that are now this worker's, each under a new epoch."""
+    with translated():
+        cursor = await connection.execute(
+            statement("claim"),
+            {
+                "worker": worker,
+                "agents": arrays.text(list(agents)),
+                "capabilities": arrays.text(list(capabilities)),
+                "limit": limit,
+                "lease_seconds": lease_seconds,
+            },
+        )
+        return [
+            Lease(
+                tenant=r["tenant_id"],
+                job=r["job_id"],
+                agent=r["agent"],
+                agent_version=r["agent_version"],
+                epoch=r["lease_epoch"],
+                head_seq=r["head_seq"],
+                head_leaf=bytes(r["head_leaf"]),
+                checkpoint_seq=r["checkpoint_seq"],
+                taken_from=r["before"],
+            )
+            async for r in cursor
+        ]
+
+
+async def heartbeat(
+    connection: Connection, worker: str, held: Sequence[tuple[str, str, int]], lease_seconds: float
+) -> dict[JobKey, bool]:
+    """Renew the leases `held` (tenant, job, epoch); return those still held, and whether the inbox wants them.
+
+    What is missing from the answer is lost: stop working on it at once.
+    """
+    with translated():
+        cursor = await connection.execute(
+            statement("heartbeat"), {"worker": worker, "lease_seconds": lease_seconds, **_columns(held)}
+        )
+        return {(r["tenant_id"], r["job_id"]): r["wanted"] async for r in cursor}
+
+
+async def release(
+    connection: Connection, worker: str, held: Sequence[tuple[str, str, int]], *, delay_seconds: float = 0
+) -> None:
+    """Give up leases, so that another worker may claim the jobs after `delay_seconds`."""
+    with translated():
+        await connection.execute(
+            statement("release"), {"worker": worker, "delay_seconds": delay_seconds, **_columns(held)}
+        )
+
+
+def _columns(held: Sequence[tuple[str, str, int]]) -> dict[str, arrays.Column]:
+    return {
+        "tenants": arrays.text([h[0] for h in held]),
+        "jobs": arrays.text([h[1] for h in held]),
+        "epochs": arrays.int8([h[2] for h in held]),
+    }

@@ -1,0 +1,49 @@
+"""The workers' register, and the database's clock."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+from aetheris.store.database import Connection
+from aetheris.store.errors import translated
+
+
+async def register(
+    connection: Connection, worker: str, *, agents: Sequence[str], capabilities: Sequence[str], concurrency: int
+) -> None:
+    """Make the worker known; its heartbeat keeps it so."""
+    with translated():
+        await connection.execute(
+            "INSERT INTO aetheris.workers (worker_id, agents, capabilities, concurrency, host, pid)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (worker_id) DO UPDATE SET"
+            " started_at = clock_timestamp(), last_seen_at = clock_timestamp(), agents = excluded.agents,"
+            " capabilities = excluded.capabilities, concurrency = excluded.concurrency,"
+            " host = excluded.host, pid = excluded.pid",
+            [worker, list(agents), list(capabilities), concurrency, socket.gethostname(), os.getpid()],
+        )
+
+
+async def unregister(connection: Connection, worker: str) -> None:
+    """Forget the worker, and those not heard of for a day."""
+    with translated():
+        await connection.execute(
+            "DELETE FROM aetheris.workers WHERE worker_id = %s OR last_seen_at < clock_timestamp() - interval '1 day'",
+            [worker],
+        )
+
+
+async def clock_offset_us(connection: Connection) -> int:
+    """Return what to add to this machine's clock (microseconds) to get the database's.
+
+    Off by at most half a round trip.
+    """
+    with translated():
+        before = time.time_ns()
+        cursor = await connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now")
+        row = await cursor.fetchone()
+        after = time.time_ns()
+    assert row is not None
+    return int(row["now"]) - (before + after) // 2000
