@@ -1,1 +1,1 @@
-
+"""DuckDB over a lake or an evidence zip: queries, checks, receipts. Never the database."""
