@@ -1,1 +1,35 @@
+"""Evidence: a job as a zip that a stranger verifies offline. No database.
 
+    write(source, out)           a job's package, checked before it leaves
+    redact(package, out, drop)   the same package without some cells, under the same seal
+    verify(package)              eight layers, one exit code
+    open_package(package)        its members, strictly read, for whoever queries them
+
+The standard library and `cryptography` alone stand below all of it.
+"""
+
+from aetheris.evidence.format import LIMITS, Limits
+from aetheris.evidence.reader import Package, open_package
+from aetheris.evidence.redaction import CellSelector, redact
+from aetheris.evidence.source import Erasure, SealMembers, Source
+from aetheris.evidence.verdict import Finding, Layer, Verdict
+from aetheris.evidence.verify import verify
+from aetheris.evidence.writer import Summary, write
+
+__all__ = [
+    "LIMITS",
+    "CellSelector",
+    "Erasure",
+    "Finding",
+    "Layer",
+    "Limits",
+    "Package",
+    "SealMembers",
+    "Source",
+    "Summary",
+    "Verdict",
+    "open_package",
+    "redact",
+    "verify",
+    "write",
+]

@@ -1,0 +1,33 @@
+"""`python -m aetheris.evidence FILE [--json]`: the verifier on its own, in standard Python."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from aetheris.evidence.verify import verify
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify one package, print the verdict, and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aetheris.evidence",
+        description="Verify an evidence package. Exit 0 verified, 1 failed, 2 unusable, 3 consistent only.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the evidence zip")
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    given = parser.parse_args(arguments)
+    verdict = verify(given.file)
+    # ASCII in both forms, so that no terminal's encoding can fail on a stranger's text.
+    text = json.dumps(verdict.to_dict(), indent=2) if given.json else str(verdict)
+    sys.stdout.write(
+        text.encode("ascii" if given.json else (sys.stdout.encoding or "ascii"), "backslashreplace").decode()
+    )
+    sys.stdout.write("\n")
+    return verdict.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Redaction: a new package without some cells, under the same seal.
+
+Whole cells are dropped, salt and body together: a salt left behind would let
+anyone guess a short body. The manifest is new and unsigned; whoever redacts
+signs it with their own key or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from aetheris.domain import events
+from aetheris.domain.errors import Corrupt, Refused
+from aetheris.evidence import disclosures, format
+from aetheris.evidence.disclosures import Disclosure
+from aetheris.evidence.parts import Parts, package_bytes
+from aetheris.evidence.plain import printable
+from aetheris.evidence.reader import Package, open_package
+from aetheris.evidence.source import SealMembers
+from aetheris.evidence.verify import judge, verify
+from aetheris.evidence.writer import Summary, deliver
+
+
+@dataclass(frozen=True, slots=True)
+class CellSelector:
+    """Which cells to drop: those named `path`, and all below it.
+
+    Where no cell has that name, the path leads inside a cell, and the nearest
+    cell around it is dropped. `seq` or `event_type` narrow it to those events.
+    """
+
+    path: str
+    seq: int | None = None
+    event_type: str | None = None
+
+
+def redact(
+    package: Path | bytes, out: Path | BinaryIO, drop: Sequence[CellSelector], *, missing_ok: bool = False
+) -> Summary:
+    """Write `package` anew without the selected cells; the seal is unchanged.
+
+    Cells already redacted or erased stay as they are. With `missing_ok`, a
+    selector that fits no cell of this job is passed over.
+
+    Errors: Unusable or Corrupt when `package` can't be read or fails
+    verification; Refused when a selector fits nothing: it may be misspelled.
+    """
+    given = open_package(package)
+    verdict = judge(given)
+    if verdict.failed:
+        raise Corrupt(f"the package fails verification ({verdict.sentence}); redact a sound one. Nothing was written")
+    parts = _parts(given)
+    types = {event.seq: event.type for event in map(events.read, parts.lines)}
+    chosen = _choose(parts.cells, types, drop, missing_ok=missing_ok)
+    cells = [_redacted(cell) if (cell.seq, cell.name) in chosen else cell for cell in parts.cells]
+    parts = replace(parts, cells=cells)
+    data = package_bytes(parts)
+    return deliver(data, verify(data), parts, out)
+
+
+def _parts(package: Package) -> Parts:
+    limit = package.limits.disclosure_line_bytes
+    rows = [disclosures.read(line, limit) for line in package.lines(format.DISCLOSURES)]
+
+    def optional(name: str) -> bytes | None:
+        return package.member(name) if name in package else None
+
+    return Parts(
+        package.manifest.tenant,
+        package.manifest.job,
+        list(package.lines(format.EVENTS)),
+        list(package.lines(format.INVOCATIONS)),
+        disclosures.from_rows(rows, package.body),
+        SealMembers(*(optional(name) for name in (format.SEAL, *format.OF_THE_SEAL))),
+        {
+            name.removeprefix(format.TRUST): package.member(name)
+            for name in package.spans
+            if name.startswith(format.TRUST)
+        },
+    )
+
+
+def _choose(
+    cells: list[Disclosure], types: dict[int, str], drop: Iterable[CellSelector], *, missing_ok: bool
+) -> set[tuple[int, str]]:
+    by_event: dict[int, list[str]] = {}
+    for cell in cells:
+        by_event.setdefault(cell.seq, []).append(cell.name)
+    chosen: set[tuple[int, str]] = set()
+    for selector in drop:
+        fits: set[tuple[int, str]] = set()
+        for seq, names in by_event.items():
+            if selector.seq not in (None, seq) or selector.event_type not in (None, types[seq]):
+                continue
+            fits |= {(seq, name) for name in _fitting(names, selector.path)}
+        if not fits and not missing_ok:
+            raise Refused(
+                f"no cell fits {printable(selector.path)}; nothing was written. See disclosures.jsonl for the names"
+            )
+        chosen |= fits
+    return chosen
+
+
+def _fitting(names: list[str], path: str) -> list[str]:
+    below = [name for name in names if name == path or name.startswith(path + "/")]
+    around = [name for name in names if path.startswith(name + "/")]
+    return below or ([max(around, key=len)] if around else [])
+
+
+def _redacted(cell: Disclosure) -> Disclosure:
+    return Disclosure(cell.seq, cell.name, disclosures.REDACTED) if cell.state == disclosures.SHOWN else cell
