@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from types import CoroutineType
+from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from aetheris.domain.errors import Refused
@@ -25,7 +25,7 @@ T = TypeVar("T")
 class Waitable(Generic[T]):
     """Something that a job may await once or often; it resolves once."""
 
-    __slots__ = ("_error", "_value", "done", "label", "started", "waiters")
+    __slots__ = ("_error", "_trace", "_value", "done", "label", "started", "waiters")
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -34,6 +34,7 @@ class Waitable(Generic[T]):
         self.waiters: list[Callable[[], None]] = []
         self._value: Any = None
         self._error: BaseException | None = None
+        self._trace: TracebackType | None = None
 
     def __await__(self) -> Generator[Waitable[Any], None, T]:
         if not self.done:
@@ -43,14 +44,15 @@ class Waitable(Generic[T]):
     def outcome(self) -> T:
         """Return the value, or raise the error, that it resolved to."""
         if self._error is not None:
-            # One traceback per await: the stored one must not grow.
-            raise self._error.with_traceback(None)
+            # The traceback it came with: raised often, it must not grow.
+            raise self._error.with_traceback(self._trace)
         value: T = self._value
         return value
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> None:
         """Settle it and wake who waits, in the order in which they began to wait."""
         self.done, self._value, self._error = True, value, error
+        self._trace = error.__traceback__ if error is not None else None
         waiters, self.waiters = self.waiters, []
         for wake in waiters:
             wake()

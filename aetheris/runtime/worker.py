@@ -86,8 +86,8 @@ class Worker:
         self.counts = Counts()
         self.ready = asyncio.Event()
         self._database = database
-        self._agents = {agent.name: agent for agent in agents}
-        if len(self._agents) != len(agents):
+        self.agents = {agent.name: agent for agent in agents}
+        if len(self.agents) != len(agents):
             raise Refused("two agents of one name: give one of them name=...")
         self._on_end = on_end
         self._clock = Clock()
@@ -174,7 +174,7 @@ class Worker:
         taken = await leases.claim(
             connection,
             self.name,
-            agents=list(self._agents),
+            agents=list(self.agents),
             capabilities=self.settings.capabilities,
             limit=limit,
             lease_seconds=self.settings.lease_seconds,
@@ -184,7 +184,7 @@ class Worker:
         self.counts.claimed += len(taken)
         records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
-            run = Run(self._agents[lease.agent], lease, records[lease.key], self._journal, self._clock, self.name)
+            run = Run(self.agents[lease.agent], lease, records[lease.key], self._journal, self._clock, self.name)
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
             self._held[lease.key] = _Held(lease, run, task)
             task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
@@ -241,7 +241,7 @@ class Worker:
         await workers.register(
             connection,
             self.name,
-            agents=list(self._agents),
+            agents=list(self.agents),
             capabilities=self.settings.capabilities,
             concurrency=self.settings.concurrency,
         )

@@ -1,0 +1,143 @@
+"""The group of commands, and the one place where an error becomes a line and an exit code.
+
+Exit codes: 0 done; 1 a check or verification failed, or something broke; 2 the
+input can't be used; 3 (verify) self-consistent, but by no key that you gave;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from aetheris import __version__
+from aetheris.cli.screen import Screen, printable
+from aetheris.domain.errors import AetherisError
+
+#: command -> where it lives. Loaded when used: `aetheris verify` needs no database driver.
+COMMANDS = {
+    "init": "server",
+    "up": "server",
+    "down": "server",
+    "doctor": "doctor",
+    "demo": "demo",
+    "worker": "worker",
+    "submit": "submit",
+    "jobs": "jobs",
+    "trace": "trace",
+    "mirror": "mirror",
+    "check": "check",
+    "query": "query",
+    "export": "evidence",
+    "verify": "evidence",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        home = COMMANDS.get(name)
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(f"aetheris.cli.{home}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--tenant", envvar="AETHERIS_TENANT_ID", default="default", show_default=True, help="Speak for this tenant.")
+@click.option(
+    "--home",
+    envvar="AETHERIS_HOME",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the embedded server and the lake are.  [default: .aetheris]",
+)
+@click.version_option(__version__, message="aetheris %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, tenant: str, home: Path | None) -> None:
+    """Durable agent jobs on PostgreSQL, with a log that an auditor can check.
+
+    Without AETHERIS_DSN an embedded PostgreSQL is used; there is nothing to set up.
+
+    \b
+    Begin with:  aetheris demo
+    """
+    if home is not None:
+        os.environ["AETHERIS_HOME"] = str(home)
+    ctx.obj = {"tenant": tenant}
+
+
+def main() -> NoReturn:
+    """Run the command line. No traceback reaches a user unless AETHERIS_DEBUG is set."""
+    try:
+        code = cli.main(standalone_mode=False)
+        _leave(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        _say("interrupted; what was committed stays, nothing is half done")
+        _leave(130)
+    except KeyboardInterrupt:
+        _say("interrupted; what was committed stays, nothing is half done")
+        _leave(130)
+    except click.ClickException as error:
+        where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _say(f"{error.format_message()}{where}")
+        _leave(2)
+    except AetherisError as error:
+        _debug()
+        _say(str(error))
+        _leave(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(0)
+    except OSError as error:
+        _debug()
+        _say(_of_the_system(error))
+        _leave(1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2)
+    except Exception as error:  # noqa: BLE001  the last resort: a bug is one line too, and says how to see more
+        _debug()
+        _say(f"a bug in Aetheris: {type(error).__name__}: {error} (AETHERIS_DEBUG=1 shows where; nothing was repaired)")
+        _leave(1)
+
+
+def _of_the_system(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    advice = {
+        errno.ENOSPC: "; free some space and run it again, nothing was lost",
+        errno.EROFS: "; choose a folder that can be written",
+        errno.EACCES: "; choose a place you may use",
+        errno.ENOENT: "; check the path",
+    }
+    return f"{place}{(error.strerror or str(error)).lower()}{advice.get(error.errno or 0, '')}"
+
+
+def _say(message: str) -> None:
+    print(f"aetheris: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+
+
+def _debug() -> None:
+    if os.environ.get("AETHERIS_DEBUG"):
+        traceback.print_exc()
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+def json_option(command: Any) -> Any:
+    """Give a command `--json`, and hand it a Screen that knows."""
+
+    def made(ctx: click.Context, _: click.Parameter, value: bool) -> Screen:
+        return Screen(as_json=value)
+
+    return click.option(
+        "--json", "screen", is_flag=True, callback=made, help="Print one JSON document instead of text."
+    )(command)

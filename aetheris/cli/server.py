@@ -1,0 +1,75 @@
+"""`init`, `up`, `down`: the database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import click
+
+from aetheris.cli.main import json_option
+from aetheris.cli.screen import Screen
+from aetheris.domain.errors import Refused
+from aetheris.store.database import Database, default_home
+from aetheris.store.embedded import Embedded
+from aetheris.store.migrate import migrate
+
+
+@click.command()
+@json_option
+def init(screen: Screen) -> None:
+    """Prepare the database: roles, tables, walls. Safe to run again.
+
+    \b
+    Example:  AETHERIS_DSN=postgresql://admin@db/agents aetheris init
+    """
+    began = time.perf_counter()
+    database = Database.open()
+    try:
+        applied = asyncio.run(migrate(database))
+        where = database.where
+    finally:
+        database.close()
+    screen.fact("database", where, time.perf_counter() - began)
+    screen.fact("schema", f"applied {', '.join(applied)}" if applied else "up to date")
+    screen.json({"database": where, "applied": applied})
+
+
+@click.command()
+@json_option
+def up(screen: Screen) -> None:
+    """Start the embedded PostgreSQL and keep it until `aetheris down`.
+
+    \b
+    Example:  aetheris up
+    """
+    _only_embedded()
+    began = time.perf_counter()
+    with Embedded(default_home()).keep() as running:
+        asyncio.run(migrate(Database(running.dsn("aetheris_admin"), running)))
+        version, note = running.version, running.note
+    screen.fact(f"PostgreSQL {version}", f"up in {default_home()}, until `aetheris down`", time.perf_counter() - began)
+    if note:
+        screen.line(note)
+    screen.line("Whoever can reach its socket is superuser there: it is for one person's machine.", style="dim")
+    screen.json({"home": str(default_home()), "running": True, "version": version, "note": note})
+
+
+@click.command()
+@json_option
+def down(screen: Screen) -> None:
+    """Stop the embedded PostgreSQL. Jobs under way go on when it is up again.
+
+    \b
+    Example:  aetheris down
+    """
+    _only_embedded()
+    stopped = Embedded(default_home()).down()
+    screen.fact("PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves")
+    screen.json({"home": str(default_home()), "stopped": stopped})
+
+
+def _only_embedded() -> None:
+    if os.environ.get("AETHERIS_DSN"):
+        raise Refused("AETHERIS_DSN names a server of your own: start and stop it yourself, or unset AETHERIS_DSN")

@@ -1,0 +1,72 @@
+"""`submit`: make a job durable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aetheris.cli.connect import with_system
+from aetheris.cli.main import json_option
+from aetheris.cli.screen import Screen
+from aetheris.cli.targets import agents
+from aetheris.domain.canonical import strict_json
+from aetheris.domain.errors import AetherisError, Corrupt, Refused
+from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.record import JobRecord
+from aetheris.runtime.system import AsyncSystem
+
+INPUT_BYTES_LIMIT = 16 * 1024 * 1024
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:AGENT")
+@click.option("-i", "--input", "source", help="JSON file with the agent's input, or - for standard input.")
+@click.option("--key", help="Idempotency key: the same key twice is the same job.")
+@click.option("--wait", is_flag=True, help="Wait for its end; runs it here if no worker serves the agent.")
+@json_option
+def submit(target: str, source: str | None, key: str | None, wait: bool, screen: Screen) -> None:
+    """Submit a job of an agent and print its id.
+
+    \b
+    Example:  aetheris submit desk.agents:rebook -i ticket.json --key ticket-881
+    """
+    agent = agents((target,))[0]
+    value = read_json(source) if source is not None else None
+
+    async def work(system: AsyncSystem) -> tuple[str, JobRecord | None]:
+        job = await system.submit(agent, value, key=key)
+        if not wait:
+            return job, None
+        if not await system.served(agent.name):
+            await system.start_worker([agent])
+        await system.wait([job])
+        return job, await system.record(job)
+
+    job, record = with_system(work)
+    if record is None:
+        screen.line(job)
+        screen.json({"job": job})
+        return
+    completed = record.row.status is JobStatus.COMPLETED
+    screen.line(f"{job} {record.row.status.word}")
+    screen.json({"job": job, "status": record.row.status.word, "result": record.result() if completed else None})
+    if not completed:
+        raise AetherisError(f"job {job[:8]} {record.row.status.word}: `aetheris trace {job[:8]}` shows why")
+
+
+def read_json(source: str) -> Any:
+    """Return the JSON in a file or on standard input. Errors: Refused, with file and place."""
+    name = "standard input" if source == "-" else source
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise Refused(f"{name}: {(error.strerror or '').lower()}; give a JSON file, or - for standard input") from None
+    if len(data) > INPUT_BYTES_LIMIT:
+        raise Refused(f"{name}: {len(data):,} bytes, more than {INPUT_BYTES_LIMIT:,}")
+    try:
+        return strict_json(data, floats=True)
+    except Corrupt as error:
+        raise Refused(f"{name}: {error}") from None

@@ -1,0 +1,42 @@
+"""`module:name` on the command line: agents as Python finds them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from aetheris.domain.errors import Refused
+from aetheris.runtime.agents import Agent
+
+
+def agents(targets: tuple[str, ...]) -> list[Agent]:
+    """Return the agents that `module:agent` names, or all of a `module`. Errors: Refused, saying which there are."""
+    found: dict[str, Agent] = {}
+    for target in targets:
+        module_name, _, name = target.partition(":")
+        module = _load(module_name, target)
+        there = {a.name: a for a in vars(module).values() if isinstance(a, Agent)}
+        if not name:
+            if not there:
+                raise Refused(f"{module_name} declares no agent (a function with @aetheris.agent)")
+            found.update(there)
+            continue
+        agent = getattr(module, name, there.get(name))
+        if not isinstance(agent, Agent):
+            raise Refused(f"{module_name} has no agent {name!r}; it has {', '.join(there) or 'none'}")
+        found[agent.name] = agent
+    return list(found.values())
+
+
+def _load(name: str, target: str) -> ModuleType:
+    # As `python -m` does: what lies in the folder one stands in can be named.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise Refused(f"{target}: no module {error.name!r} here or installed; agents are named as module:agent") from None
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise Refused(f"{target}: {type(error).__name__}: {error}") from None

@@ -1,0 +1,90 @@
+"""A job's events as a person reads them: one line a call, a wait, a takeover, with its times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aetheris.domain.events import Event
+from aetheris.domain.ledger import transition_of
+
+
+@dataclass(slots=True)
+class TraceLine:
+    """One line of a trace. Times are microseconds; `since_start_us` counts from the first event."""
+
+    seq: int
+    step: int
+    since_start_us: int
+    what: str  # created, call, leased, took over, waiting, ...
+    name: str = ""
+    effect: str = ""
+    duration_us: int | None = None
+    waited_us: int | None = None
+    states: tuple[str, ...] = ()
+    attempt: int = 1
+    epoch: int = 0
+    note: str = ""
+
+
+def trace(events: Iterable[Event]) -> list[TraceLine]:
+    """Return the lines of a job's events, in order of their beginning."""
+    lines: list[TraceLine] = []
+    calls: dict[tuple[int, int], TraceLine] = {}
+    waits: dict[int, TraceLine] = {}
+    start: int | None = None
+    epoch = 0
+    before: Event | None = None
+    for event in events:
+        start = event.at if start is None else start
+        since = event.at - start
+        transition = transition_of(event)
+        if transition is not None:
+            call = calls.get((transition.step, transition.attempt))
+            if call is None:
+                call = TraceLine(
+                    event.seq, event.step, since, "call", transition.tool_name, transition.effect, attempt=transition.attempt
+                )
+                if transition.effect == "none":
+                    # It has no start record: it began its duration ago.
+                    call.since_start_us = max(0, since - int(event.data.get("duration_us", 0)))
+                calls[transition.step, transition.attempt] = call
+                lines.append(call)
+            call.states += (transition.status,)
+            call.epoch = event.epoch
+            call.duration_us = event.data.get("duration_us", call.duration_us)
+            call.waited_us = event.data.get("waited_us", call.waited_us)
+            call.note = str(event.data.get("reason", "")) or call.note
+        elif event.type == "job_leased":
+            lines.append(_leased(event, since, epoch, before))
+        elif event.type == "job_waiting" and event.step:
+            waits[event.step] = line = TraceLine(event.seq, event.step, since, "waiting", str(event.data["wait_type"]))
+            lines.append(line)
+        elif event.step in waits:
+            waits[event.step].duration_us = since - waits[event.step].since_start_us
+        else:
+            lines.append(_other(event, since))
+        epoch, before = event.epoch, event
+    return lines
+
+
+def _leased(event: Event, since: int, epoch: int, before: Event | None) -> TraceLine:
+    worker = str(event.data["worker_id"])
+    if epoch == 0:
+        return TraceLine(event.seq, 0, since, "started", worker, epoch=event.epoch)
+    gap = event.at - before.at if before is not None else 0
+    lost = event.data.get("taken_from")
+    note = f"worker {lost} lost; {worker} took over" if lost else f"taken up by {worker}"
+    return TraceLine(event.seq, 0, since, "took over" if lost else "went on", worker, duration_us=gap, epoch=event.epoch, note=note)
+
+
+def _other(event: Event, since: int) -> TraceLine:
+    line = TraceLine(event.seq, event.step, since, event.type.removeprefix("job_"), epoch=event.epoch)
+    match event.type:
+        case "job_created":
+            line.name, line.note = event.by, f"config {event.data['config_sha256'][:4]}…"
+        case "random_recorded" | "state_checkpointed":
+            line.what = {"random_recorded": "random", "state_checkpointed": "checkpoint"}[event.type]
+        case _:
+            line.note = str(event.data.get("reason", ""))
+    return line
