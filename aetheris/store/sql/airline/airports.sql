@@ -1,0 +1,1 @@
+SELECT (desk -> 'airports')::text AS shown FROM airline.datasets WHERE dataset = %(dataset)s

@@ -1,0 +1,1 @@
+"""From other systems into Aetheris: one file per source."""
