@@ -86,12 +86,18 @@ def reference(name: str) -> dict[str, str]:
 def escape(value: Any) -> Any:
     """Return `value` so that nothing of the user's can be read as a reference."""
     if type(value) is dict:
-        if len(value) == 1 and _ESCAPED.match(next(iter(value))):
-            key, item = next(iter(value.items()))
-            return {"$" + key: escape(item)}
-        return {key: escape(item) for key, item in value.items()}
+        return escape_key({key: escape(item) for key, item in value.items()})
     if type(value) is list:
         return [escape(item) for item in value]
+    return value
+
+
+def escape_key(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` with its key escaped, if it has one key alone and that looks like a reference's."""
+    if len(value) == 1:
+        key, item = next(iter(value.items()))
+        if _ESCAPED.match(key):
+            return {"$" + key: item}
     return value
 
 

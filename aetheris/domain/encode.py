@@ -7,11 +7,15 @@ RFC 8785's order, and escapes as RFC 8785 asks.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
 
 from aetheris.domain.errors import Refused
+
+
+_LONG_INTEGER = re.compile(rb"[0-9]{19}")
 
 
 def line_bytes(event: dict[str, Any]) -> bytes:
@@ -52,10 +56,10 @@ def body_bytes(value: Any) -> bytes:
 
 def body_value(body: bytes) -> Any:
     """Return the value of a stored body. Errors: ValueError when it is not JSON."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+    # orjson reads an integer beyond 64 bits as a float: another number than was said.
+    if _LONG_INTEGER.search(body):
         return json.loads(body)
+    return orjson.loads(body)
 
 
 def _finite(value: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from aetheris.domain.cells import child_name, escape, reference
+from aetheris.domain.cells import child_name, escape, escape_key, reference
 from aetheris.domain.encode import body_bytes
 
 
@@ -80,9 +80,9 @@ def _take(value: Any, plan: Plan | None, path: tuple[str, ...], name: str, taken
         taken.append((child, _body(value)))
         return reference(child)
     if isinstance(plan, Fields) and isinstance(value, dict):
-        return {k: _take(v, plan.plans.get(k), (*path, k), name, taken) for k, v in value.items()}
+        return escape_key({k: _take(v, plan.plans.get(k), (*path, k), name, taken) for k, v in value.items()})
     if isinstance(plan, Each) and isinstance(value, dict):
-        return {k: _take(v, plan.plan, (*path, k), name, taken) for k, v in value.items()}
+        return escape_key({k: _take(v, plan.plan, (*path, k), name, taken) for k, v in value.items()})
     if isinstance(plan, Each) and isinstance(value, list):
         return [_take(v, plan.plan, (*path, str(i)), name, taken) for i, v in enumerate(value)]
     return escape(value)

@@ -44,17 +44,27 @@ class AsyncSystem:
     Refused, each with what to do.
     """
 
-    def __init__(self, dsn: str | None = None, *, home: Path | None = None, tenant: str = "default") -> None:
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        home: Path | None = None,
+        tenant: str = "default",
+        database: Database | None = None,
+    ) -> None:
         self.tenant = tenant
-        self._dsn, self._home = dsn, home
+        self._dsn, self._home, self._given = dsn, home, database
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._ended: dict[str, asyncio.Event] = {}
 
     async def __aenter__(self) -> Self:
         try:
-            self.database = await asyncio.to_thread(Database.open, self._dsn, self._home)
-            self._stack.callback(self.database.close)
+            if self._given is not None:
+                self.database = self._given
+            else:
+                self.database = await asyncio.to_thread(Database.open, self._dsn, self._home)
+                self._stack.callback(self.database.close)
             await migrate(self.database)
             self._pool: AsyncConnectionPool[Connection] = await self._stack.enter_async_context(
                 self.database.pool("app", POOL_SIZE)

@@ -1,0 +1,60 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+# Each makes .venv and installs what it needs; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+RUN    := $(VENV)/.run
+DEV    := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lab serve lint bench fixtures clean
+
+help:            ## what there is
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(RUN)     ## 100 agent jobs on an embedded PostgreSQL, mirrored, checked, exported, verified
+	@$(BIN)/aetheris demo
+
+test: $(DEV) lint ## everything: house rules, units, properties, store, races, crashes, notebooks
+	$(BIN)/python -m tests
+
+test-quick: $(DEV) ## units and properties alone
+	$(BIN)/python -m pytest tests/unit tests/property tests/house
+
+lint: $(DEV)     ## ruff, mypy strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: $(RUN)      ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+serve: $(RUN)    ## a worker for the demo's agent, on the embedded PostgreSQL
+	$(BIN)/aetheris worker aetheris.demo.airline:airline
+
+bench: $(DEV)    ## the main figures
+	$(BIN)/python -m benchmarks main --json
+
+fixtures: $(DEV) ## make data/fixtures anew from its seed
+	$(BIN)/python -m aetheris.demo.fixtures data/fixtures
+
+clean:           ## remove .venv, caches and the demo's data
+	-@test ! -x $(BIN)/aetheris || $(BIN)/aetheris down
+	rm -rf $(VENV) .aetheris build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-evidence.zip
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Aetheris needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Run: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the demo needs into $(VENV) (about a minute, once)"
+	@$(PIP) install -c constraints.txt -e '.[workbench]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[workbench,dev]'
+	@touch $@ $(RUN)

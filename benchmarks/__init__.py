@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks NAME --json`. Speed is measured here, not asserted in timed tests."""
