@@ -32,9 +32,9 @@ COMMANDS = {
     "submit": "submit",
     "jobs": "jobs",
     "trace": "trace",
-    "mirror": "mirror",
-    "check": "check",
-    "query": "query",
+    "mirror": "lake",
+    "check": "lake",
+    "query": "lake",
     "export": "evidence",
     "verify": "evidence",
 }

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -30,6 +31,11 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 def _escape(c: str) -> str:
     return c.encode("unicode_escape").decode("ascii")
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 class Screen:
@@ -65,16 +71,25 @@ class Screen:
         """Print rows under headings; plain text in columns when piped."""
         if self.as_json:
             return
-        grid = Table(box=None, pad_edge=False, header_style="bold dim", show_edge=False, padding=(0, 2, 0, 0))
-        grid.show_header = any(headings)
+        cells = [[Text(printable(c)) if isinstance(c, str) else c for c in row] for row in rows]
+        if not self._console.is_terminal:
+            self._plain(headings, [[c.plain for c in row] for row in cells], right)
+            return
+        grid = Table(box=None, pad_edge=False, header_style="bold dim", show_header=any(headings), padding=(0, 2, 0, 0))
         for index, heading in enumerate(headings):
-            grid.add_column(heading, justify="right" if index in right else "left", overflow="fold", no_wrap=True)
-        for row in rows:
-            grid.add_row(*(Text(printable(c)) if isinstance(c, str) else c for c in row))
-        if self._console.is_terminal:
-            self._console.print(grid)
-        else:
-            self._console.print(grid, width=10_000, soft_wrap=True, crop=False)
+            last = index == len(headings) - 1
+            grid.add_column(heading, justify="right" if index in right else "left", no_wrap=not last, overflow="fold")
+        for row in cells:
+            grid.add_row(*row)
+        self._console.print(grid)
+
+    def _plain(self, headings: Sequence[str], rows: list[list[str]], right: Sequence[int]) -> None:
+        # Never cropped: what is piped is read by programs and by search.
+        table = [list(headings), *rows] if any(headings) else rows
+        widths = [max(cell_len(row[i]) for row in table) for i in range(len(headings))] if table else []
+        for row in table:
+            padded = [_pad(c, w, i in right) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
     def json(self, value: Any) -> None:
         """Print the document, if JSON was asked for."""

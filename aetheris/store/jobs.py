@@ -26,6 +26,7 @@ class JobRow:
     status: JobStatus
     key: str | None
     head_seq: int
+    head_leaf: bytes
     epoch: int
     open_calls: int
     created_at: datetime
@@ -51,7 +52,7 @@ class Submission:
 
 
 _COLUMNS = (
-    "tenant_id, job_id, agent, agent_version, status, idempotency_key, head_seq, lease_epoch, open_calls,"
+    "tenant_id, job_id, agent, agent_version, status, idempotency_key, head_seq, head_leaf, lease_epoch, open_calls,"
     " created_at, updated_at, lease_owner"
 )
 
@@ -176,6 +177,7 @@ def _row(r: dict[str, Any]) -> JobRow:
         status=JobStatus(r["status"]),
         key=r["idempotency_key"],
         head_seq=r["head_seq"],
+        head_leaf=bytes(r["head_leaf"]),
         epoch=r["lease_epoch"],
         open_calls=r["open_calls"],
         created_at=r["created_at"],

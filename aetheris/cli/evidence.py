@@ -1,0 +1,77 @@
+"""`export` and `verify`: a job as a zip that a stranger checks offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aetheris.cli.main import json_option
+from aetheris.cli.screen import Screen, size
+from aetheris.evidence import Verdict
+from aetheris.evidence import verify as judge
+
+STYLES = {"passed": "green", "failed": "bold red", "not shown": "yellow"}
+
+
+@click.command()
+@click.argument("job")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: evidence-JOB.zip]")
+@click.option("--damaged", is_flag=True, help="Export a job whose record is broken, and say so in the package.")
+@json_option
+def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None:
+    """Write a job's evidence: a zip that anyone verifies with `aetheris verify`.
+
+    The same job gives the same bytes. A broken chain is not exported, unless as --damaged.
+
+    \b
+    Example:  aetheris export 7kq2 -o e.zip
+    """
+    from aetheris.cli.connect import with_system
+    from aetheris.evidence import write
+    from aetheris.runtime.export import evidence_source
+
+    record = with_system(lambda system: system.record(job))
+    out = output or Path(f"evidence-{record.row.job[:8]}.zip")
+    summary = write(evidence_source(record), out, damaged=damaged)
+    sealed = "" if summary.sealed else ", unsealed: the job has not ended"
+    screen.fact("evidence", f"{out}, {size(summary.size)}: {summary.verdict.word} (unsigned){sealed}")
+    screen.json(
+        {
+            "file": str(out),
+            "bytes": summary.size,
+            "sha256": summary.sha256,
+            "events": summary.events,
+            "sealed": summary.sealed,
+            "damaged": summary.damaged,
+            "verdict": summary.verdict.to_dict(),
+        }
+    )
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def verify(file: Path, screen: Screen) -> int:
+    """Verify an evidence zip, offline. Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable.
+
+    \b
+    Example:  aetheris verify e.zip
+    """
+    verdict = judge(file)
+    show_verdict(verdict, screen)
+    screen.json(verdict.to_dict())
+    return verdict.exit_code
+
+
+def show_verdict(verdict: Verdict, screen: Screen) -> None:
+    """Print the layers and the sentence, as people read them."""
+    from rich.text import Text
+
+    screen.table(
+        ["", "", ""], [[x.name, Text(x.status, style=STYLES.get(x.status, "")), x.summary] for x in verdict.layers]
+    )
+    for layer in verdict.failed:
+        for finding in layer.findings[1:6]:
+            screen.line(f"    {layer.name}: {finding.sentence}", style="red")
+    screen.line(f"{verdict.sentence}    exit {verdict.exit_code}", style="bold")
