@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from aetheris.domain import events
+from aetheris.domain import canonical, events
+from aetheris.domain.cells import child_name
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.evidence import disclosures, format
 from aetheris.evidence.disclosures import Disclosure
@@ -28,8 +29,9 @@ from aetheris.evidence.writer import Summary, deliver
 class CellSelector:
     """Which cells to drop: those named `path`, and all below it.
 
-    Where no cell has that name, the path leads inside a cell, and the nearest
-    cell around it is dropped. `seq` or `event_type` narrow it to those events.
+    Where no cell has that name, the path may lead inside a cell: the nearest
+    cell around it is dropped whole if its body has that field, in any element
+    of a list on the way. `seq` or `event_type` narrow it to those events.
     """
 
     path: str
@@ -86,16 +88,16 @@ def _parts(package: Package) -> Parts:
 def _choose(
     cells: list[Disclosure], types: dict[int, str], drop: Iterable[CellSelector], *, missing_ok: bool
 ) -> set[tuple[int, str]]:
-    by_event: dict[int, list[str]] = {}
+    by_event: dict[int, list[Disclosure]] = {}
     for cell in cells:
-        by_event.setdefault(cell.seq, []).append(cell.name)
+        by_event.setdefault(cell.seq, []).append(cell)
     chosen: set[tuple[int, str]] = set()
     for selector in drop:
         fits: set[tuple[int, str]] = set()
-        for seq, names in by_event.items():
+        for seq, beside in by_event.items():
             if selector.seq not in (None, seq) or selector.event_type not in (None, types[seq]):
                 continue
-            fits |= {(seq, name) for name in _fitting(names, selector.path)}
+            fits |= {(seq, name) for name in _fitting(beside, selector.path)}
         if not fits and not missing_ok:
             raise Refused(
                 f"no cell fits {printable(selector.path)}; nothing was written. See disclosures.jsonl for the names"
@@ -104,10 +106,26 @@ def _choose(
     return chosen
 
 
-def _fitting(names: list[str], path: str) -> list[str]:
-    below = [name for name in names if name == path or name.startswith(path + "/")]
-    around = [name for name in names if path.startswith(name + "/")]
-    return below or ([max(around, key=len)] if around else [])
+def _fitting(beside: list[Disclosure], path: str) -> list[str]:
+    below = [cell.name for cell in beside if cell.name == path or cell.name.startswith(path + "/")]
+    around = [cell for cell in beside if path.startswith(cell.name + "/")]
+    if below or not around:
+        return below
+    nearest = max(around, key=lambda cell: len(cell.name))
+    if nearest.body is None or format.is_artifact(nearest.name):
+        return []
+    inside = path[len(nearest.name) + 1 :].split("/")
+    return [nearest.name] if _reaches(canonical.strict_json(nearest.body, floats=True), inside) else []
+
+
+def _reaches(value: Any, path: list[str]) -> bool:
+    if not path:
+        return True
+    if type(value) is list:
+        return any(_reaches(item, path) for item in value)
+    if type(value) is not dict:
+        return False
+    return any(_reaches(item, path[1:]) for key, item in value.items() if child_name("", key) == f"/{path[0]}")
 
 
 def _redacted(cell: Disclosure) -> Disclosure:

@@ -56,6 +56,7 @@ class Story:
 
     count: int = 0
     leaves: list[bytes] = field(default_factory=list)
+    leaves_agree: bool = True
     genesis: events.Event | None = None
     last: events.Event | None = None
     #: (seq, cell name) -> commitment in hex, in order
@@ -76,14 +77,18 @@ class Story:
 
 def read(package: Package, findings: Findings) -> Story:
     """Return the story, with whatever breaks integrity, order or time noted (steps 1 to 3)."""
-    story, chain = Story(), events.Chain()
+    story, chain, stored = Story(), events.Chain(), package.member(format.LEAVES)
     try:
         for line in package.lines(format.EVENTS):
-            _take(line, story, chain, findings)
+            leaf = merkle.leaf_hash(line)
+            _check_leaf(stored, leaf, story, findings)
+            _take(line, leaf, story, chain, findings)
     except Corrupt as error:
         findings.add("integrity", str(error), error.where)
     story.genesis, story.last, story.count = chain.genesis, chain.last, chain.count
-    _check_leaves(package, story, findings)
+    if len(stored) != 32 * story.count and story.leaves_agree:
+        what = "not as many leaves as there are events"
+        findings.add("integrity", what, format.LEAVES, 32 * story.count, len(stored))
     story.rows = _read_rows(package, findings)
     return story
 
@@ -143,9 +148,7 @@ def check_ledger(package: Package, story: Story, seal: Seal | None, findings: Fi
         findings.add("ledger", "the seal counts other calls", format.INVOCATIONS, seal.invocation_count, found)
 
 
-def _take(line: bytes, story: Story, chain: events.Chain, findings: Findings) -> None:
-    leaf = merkle.leaf_hash(line)
-    story.leaves.append(leaf)
+def _take(line: bytes, leaf: bytes, story: Story, chain: events.Chain, findings: Findings) -> None:
     try:
         event = events.read(line)
     except Corrupt as error:
@@ -161,18 +164,14 @@ def _take(line: bytes, story: Story, chain: events.Chain, findings: Findings) ->
         story.transitions.append(transition)
 
 
-def _check_leaves(package: Package, story: Story, findings: Findings) -> None:
-    stored = package.member(format.LEAVES)
-    if stored == b"".join(story.leaves):
-        return
-    for number, leaf in enumerate(story.leaves, 1):
-        there = stored[32 * (number - 1) : 32 * number]
-        if there != leaf:
-            what = "its hash is not the one in leaves.bin"
-            findings.add("integrity", what, f"event {number}", there.hex() or "nothing", leaf.hex())
-            return
-    what = "more bytes than the events have leaves"
-    findings.add("integrity", what, format.LEAVES, 32 * len(story.leaves), len(stored))
+def _check_leaf(stored: bytes, leaf: bytes, story: Story, findings: Findings) -> None:
+    # The first difference is told: one line too few moves all that follow.
+    at = 32 * len(story.leaves)
+    if story.leaves_agree and stored[at : at + 32] != leaf:
+        story.leaves_agree = False
+        what, there = "its hash is not the one in leaves.bin", stored[at : at + 32].hex()
+        findings.add("integrity", what, f"event {len(story.leaves) + 1}", there or "nothing", leaf.hex())
+    story.leaves.append(leaf)
 
 
 def _read_rows(package: Package, findings: Findings) -> list[dict[str, Any]]:

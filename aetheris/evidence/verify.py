@@ -101,7 +101,7 @@ def _read_seal(package: Package, findings: Findings) -> Seal | None:
 
 def _check_envelope(package: Package, name: str, findings: Findings) -> None:
     try:
-        canonical.parse(package.member(name), limit=package.limits.document_bytes)
+        canonical.loads(package.member(name), limit=package.limits.document_bytes)
     except Corrupt as error:
         findings.add("authenticity", str(error), name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aetheris.domain import cells, encode, events, ledger, merkle
 from aetheris.domain.cells import Cell
-from aetheris.evidence import archive, disclosures, parts, seal
+from aetheris.evidence import archive, parts, seal
 from aetheris.evidence.disclosures import Disclosure
 from aetheris.evidence.parts import Parts
 from aetheris.evidence.seal import Seal
@@ -49,6 +49,7 @@ class Job:
     hidden: dict[tuple[int, str], str] = field(default_factory=dict)
     seed: int = 7
     sealed: bool = True
+    salt: bytes | None = None  # the same for all cells, where a test wants that
     leaf: Callable[[bytes], bytes] = merkle.leaf_hash
     lines: list[bytes] = field(default_factory=list)
     told: list[events.Event] = field(default_factory=list)
@@ -60,13 +61,13 @@ class Job:
         rng, prev, last = random.Random(self.seed), events.GENESIS_PREV, 1_700_000_000_000_000
         for number, spec in enumerate(self.specs, 1):
             seq = spec.seq or number
-            new = [Cell(seq, name, rng.randbytes(32), body) for name, body in spec.cells.items()]
+            new = [Cell(seq, name, self.salt or rng.randbytes(32), body) for name, body in spec.cells.items()]
             self.stored += new
             last = last + 1500 if spec.at is None else spec.at
             value = events.build(
                 at=last,
                 by=spec.by,
-                cells={c.name: cells.commitment(self.job, seq, c.name, c.salt, c.body).hex() for c in new},
+                cells={c.name: self._commit(c) for c in new},
                 data=spec.data,
                 epoch=spec.epoch,
                 prev=prev if spec.prev is None else spec.prev,
@@ -79,6 +80,9 @@ class Job:
             self.lines.append(spec.raw(line) if spec.raw else line)
             prev = self.leaf(self.lines[-1]).hex()
         return self
+
+    def _commit(self, cell: Cell) -> str:
+        return cells.commitment(self.job, cell.seq, cell.name, cell.salt or b"", cell.body or b"").hex()
 
     def transitions(self) -> list[ledger.Transition]:
         """The ledger rows that the events tell."""
@@ -124,7 +128,7 @@ class Job:
     def statement(self, made: Parts, **wrong: Any) -> bytes:
         """The seal over these parts, with any field made wrong."""
         leaves = [self.leaf(line) for line in made.lines]
-        fields = {
+        fields: dict[str, Any] = {
             "config_sha256": CONFIG,
             "event_count": len(leaves),
             "head_leaf": leaves[-1].hex() if leaves else events.GENESIS_PREV,
@@ -256,4 +260,3 @@ LAYER = {
     "CON": "container", "INT": "integrity", "COM": "completeness", "LED": "ledger", "AUT": "authenticity",
     "LOG": "log", "TIM": "time", "DIS": "disclosure", "none": "none",
 }  # fmt: skip
-STATES = disclosures
