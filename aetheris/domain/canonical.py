@@ -29,8 +29,12 @@ def dumps(value: Any) -> bytes:
     Errors: Corrupt when the value is outside the restricted form.
     """
     _check(value, 0)
+    return _spell(value)
+
+
+def _spell(value: Any) -> bytes:
     try:
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        return _ENCODER.encode(value).encode()
     except UnicodeEncodeError:
         raise Corrupt("a string holds half of a surrogate pair, which UTF-8 can't carry") from None
 
@@ -43,7 +47,7 @@ def loads(line: bytes, *, limit: int = LINE_BYTES_LIMIT) -> dict[str, Any]:
     Errors: Corrupt, saying what is not canonical.
     """
     value = parse(line, limit=limit)
-    if dumps(value) != line:
+    if _spell(value) != line:  # parse has checked the value
         raise Corrupt("not in canonical form (order of keys, spaces, escapes, or a number's spelling)")
     return value
 
@@ -76,13 +80,7 @@ def strict_json(data: bytes, *, floats: bool = False) -> Any:
     if text.startswith("\ufeff"):
         raise Corrupt("starts with a byte order mark")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_pairs,
-            parse_float=float if floats else _no_float,
-            parse_int=int if floats else _bounded_int,
-            parse_constant=_no_constant,
-        )
+        value = (_BODY_DECODER if floats else _LINE_DECODER).decode(text)
         if "\\u" in text:  # UTF-8 can't carry a surrogate; only an escape can
             _no_surrogates(value)
     except RecursionError:
@@ -153,3 +151,11 @@ def _check(value: Any, depth: int) -> None:
             _check(item, depth + 1)
     else:
         raise Corrupt(f"a {kind.__name__} has no place in an event line")
+
+
+# Made once: building an encoder or decoder costs more than a line does.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_LINE_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_float=_no_float, parse_int=_bounded_int, parse_constant=_no_constant
+)
+_BODY_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_no_constant)
