@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg import AsyncConnection, conninfo
+from psycopg import AsyncConnection, conninfo, errors
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -190,13 +190,20 @@ async def install(database: Database) -> None:
         connection = await AsyncConnection.connect(database.admin_dsn, autocommit=True, connect_timeout=CONNECT_SECONDS)
         async with connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('airline', 0))")
-            found = await connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
-            if await found.fetchone() is None:
-                login = "LOGIN" if database.embedded is not None else "NOLOGIN"
-                await connection.execute(f"CREATE ROLE {ROLE} NOSUPERUSER NOBYPASSRLS NOINHERIT {login}".encode())
-            if database.embedded is None:
-                await connection.execute(f"GRANT {ROLE} TO CURRENT_USER".encode())
+            await _make_role(connection, login=database.embedded is not None)
             await connection.execute(statement("airline/schema"))
+
+
+async def _make_role(connection: AsyncConnection[Any], *, login: bool) -> None:
+    found = await connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE])
+    if await found.fetchone() is None:
+        # Roles are the server's, the advisory lock is the database's: another database may be a moment faster.
+        with suppress(errors.DuplicateObject, errors.UniqueViolation):
+            async with connection.transaction():
+                how = "LOGIN" if login else "NOLOGIN"
+                await connection.execute(f"CREATE ROLE {ROLE} NOSUPERUSER NOBYPASSRLS NOINHERIT {how}".encode())
+    if not login:
+        await connection.execute(f"GRANT {ROLE} TO CURRENT_USER".encode())
 
 
 def _dsn(database: Database) -> str:
