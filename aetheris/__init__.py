@@ -12,24 +12,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aetheris.domain.errors import (
-        AetherisError,
-        Conflict,
-        Corrupt,
-        Denied,
-        Diverged,
-        Lost,
-        Refused,
-        Unknown,
-        Unusable,
-    )
-    from aetheris.runtime.agents import Agent, agent
-    from aetheris.runtime.context import Context, SyncContext
-    from aetheris.runtime.sensitive import Sensitive
-    from aetheris.runtime.system import AsyncSystem, Job, System
+    from aetheris.domain.errors import AetherisError as AetherisError
+    from aetheris.domain.errors import Conflict as Conflict
+    from aetheris.domain.errors import Corrupt as Corrupt
+    from aetheris.domain.errors import Denied as Denied
+    from aetheris.domain.errors import Diverged as Diverged
+    from aetheris.domain.errors import Lost as Lost
+    from aetheris.domain.errors import Refused as Refused
+    from aetheris.domain.errors import Unknown as Unknown
+    from aetheris.domain.errors import Unusable as Unusable
+    from aetheris.runtime.agents import Agent as Agent
+    from aetheris.runtime.agents import agent as agent
+    from aetheris.runtime.context import Context as Context
+    from aetheris.runtime.context import SyncContext as SyncContext
+    from aetheris.runtime.sensitive import Sensitive as Sensitive
+    from aetheris.runtime.system import AsyncSystem as AsyncSystem
+    from aetheris.runtime.system import Job as Job
+    from aetheris.runtime.system import System as System
     from aetheris.runtime.system import System as open
-    from aetheris.runtime.tools import Call, Tool, ToolFailed, tool
-    from aetheris.runtime.worker import Settings, Worker
+    from aetheris.runtime.tools import Call as Call
+    from aetheris.runtime.tools import Tool as Tool
+    from aetheris.runtime.tools import ToolFailed as ToolFailed
+    from aetheris.runtime.tools import tool as tool
+    from aetheris.runtime.worker import Settings as Settings
+    from aetheris.runtime.worker import Worker as Worker
 
 __version__ = "0.1.0"
 
@@ -53,7 +59,7 @@ _HOMES = {
     "aetheris.runtime.worker": ("Settings", "Worker"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted([*_HOME, "open", "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "open", "__version__"])
 
 
 def __getattr__(name: str) -> Any:

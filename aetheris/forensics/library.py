@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import aetheris
 from aetheris.domain.errors import Refused
 
 _BIND = re.compile(r"\$([a-z_]+)")
@@ -57,7 +56,7 @@ class Query:
 
 def root() -> Path:
     """Return the folder of the library: inside the installed package, or beside it in a checkout."""
-    package = Path(aetheris.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "queries"
     return inside if inside.is_dir() else package.parent / "queries"
 

@@ -147,9 +147,19 @@ class TableShape:
 
 
 def _from_lines(lines: Sequence[str], names: Sequence[str]) -> dict[str, list[Any]]:
-    kinds = {"type": str, "at": int, "step": int, "epoch": int}
-    values = [_value(line) for line in lines]
-    return {n: [v if type(v := value.get(n)) is kinds[n] and _fits(v) else None for value in values] for n in names}
+    """Return what the lines say under these names, None where a damaged line doesn't say it rightly."""
+    made: dict[str, list[Any]] = {name: [] for name in names}
+    takers = [(name, _LINE_KINDS[name], column.append) for name, column in made.items()]
+    for line in lines:
+        # No object outlives its line: 20,000 live dicts are what garbage collection costs most for.
+        value = _value(line)
+        for name, kind, take in takers:
+            found = value.get(name)
+            take(found if type(found) is kind and (kind is str or -(2**63) <= found < 2**63) else None)
+    return made
+
+
+_LINE_KINDS: dict[str, type] = {"type": str, "at": int, "step": int, "epoch": int}
 
 
 def _value(line: str) -> dict[str, Any]:
@@ -158,10 +168,6 @@ def _value(line: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return value if type(value) is dict else {}
-
-
-def _fits(value: object) -> bool:
-    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 EVENTS = TableShape(

@@ -51,7 +51,8 @@ class Watermark:
         """True when every transaction that `other` saw committed, this saw too."""
         _, top, running = parse(self.snapshot)
         _, other_top, other_running = parse(other.snapshot)
-        return top >= other_top and all(xid >= other_top or xid in other_running for xid in running)
+        beyond = sum(1 for xid in other_running if xid >= top)
+        return beyond >= other_top - top and all(xid >= other_top or xid in other_running for xid in running)
 
     def with_foreign(self, foreign: bool) -> Watermark:
         """Return the same watermark with its `foreign` mark set."""

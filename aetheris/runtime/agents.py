@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.sensitive import plan_of, split
-from aetheris.runtime.tools import explain, signature_of
+from aetheris.runtime.tools import signature_of
+from aetheris.runtime.values import Shape, explain
 
 
 class Agent:
@@ -29,9 +29,8 @@ class Agent:
             raise Refused(f"agent {self.name}: its version is empty")
         self.takes_input = len(parameters) == 2
         kind = hints.get(parameters[1], Any) if self.takes_input else type(None)
-        self._input, self._input_plan = TypeAdapter[Any](kind), plan_of(kind)
-        returns = hints.get("return", Any)
-        self._result, self._result_plan = TypeAdapter[Any](returns), plan_of(returns)
+        self._input = Shape(kind)
+        self._result = Shape(hints.get("return", Any))
 
     def __repr__(self) -> str:
         return f"<agent {self.name} version={self.version}>"
@@ -41,38 +40,30 @@ class Agent:
 
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of a job's input. Errors: Refused, naming each bad field."""
-        try:
-            valid = self._input.validate_python(value)
-        except ValidationError as error:
-            raise Refused(f"agent {self.name}: {explain(error)}") from None
-        return split("input", self._input.dump_python(valid, mode="json"), self._input_plan)
+        return self._checked("input", value, "")
 
     def state_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of a checkpoint's state: what the code starts anew with, in place of its input."""
-        try:
-            valid = self._input.validate_python(value)
-        except ValidationError as error:
-            raise Refused(
-                f"agent {self.name}: a checkpoint's state must be what the agent takes: {explain(error)}"
-            ) from None
-        return split("state", self._input.dump_python(valid, mode="json"), self._input_plan)
+        return self._checked("state", value, "a checkpoint's state must be what the agent takes: ")
 
     def input_value(self, stored: Any) -> Any:
         """Return a stored input (or state) as the declared type."""
-        return self._input.validate_python(stored)
+        return self._input.read(stored)
 
     def result_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of what the job returned. Errors: Refused when it can't be stored as JSON."""
-        try:
-            return split("result", self._result.dump_python(value, mode="json", warnings="error"), self._result_plan)
-        except Refused:
-            raise
-        except Exception as error:
-            raise Refused(f"can't be stored as JSON: {error}") from None
+        return self._result.cells("result", value)
 
     def result_value(self, stored: Any) -> Any:
         """Return a stored result as the declared type."""
-        return self._result.validate_python(stored)
+        return self._result.read(stored)
+
+    def _checked(self, name: str, value: Any, what: str) -> list[tuple[str, bytes]]:
+        try:
+            valid = self._input.check(value)
+        except ValidationError as error:
+            raise Refused(f"agent {self.name}: {what}{explain(error)}") from None
+        return self._input.cells(name, valid)
 
 
 @overload

@@ -28,6 +28,8 @@ class History:
         self.resolutions: deque[Event] = deque()
         #: step -> its last tool event: a start without an end stands here
         self.last_call: dict[int, Event] = {}
+        #: step -> the event that holds its arguments: its start, or its end where there is no start
+        self.asked: dict[int, Event] = {}
         self.timers: dict[int, Event] = {}
         self.randoms: dict[int, Event] = {}
         self.checkpoint: Event | None = None
@@ -61,6 +63,8 @@ class History:
             return
         if event.type.startswith("tool_invocation_"):
             self.last_call[event.step] = event
+            if "args" in event.cells:
+                self.asked[event.step] = event
         elif event.type == "job_waiting" and event.step:
             self.timers[event.step] = event
         elif event.type == "random_recorded":

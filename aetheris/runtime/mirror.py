@@ -119,11 +119,9 @@ async def follow(
         latest = await mirror_once(source, lake)
         done(latest)
         due = time.monotonic() + seconds
-        # What still waits right after a round are rows told by key, which no round takes off.
-        told = await _waiting(source, latest, rows)
         while not (stop.is_set() or asked.is_set()) and (left := due - time.monotonic()) > 0:
             await _first_set(min(LOOK_SECONDS, left), asked, stop)
-            if await _waiting(source, latest, told + rows) >= told + rows:
+            if await _waiting(source, latest, rows) >= rows:
                 break
     done(await mirror_once(source, lake))
 

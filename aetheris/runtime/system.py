@@ -158,7 +158,8 @@ class AsyncSystem:
         event = asyncio.Event()
         self._ended.update(dict.fromkeys(ids, event))
         try:
-            await asyncio.wait_for(event.wait(), max(seconds, 0.001))
+            async with asyncio.timeout(max(seconds, 0.001)):
+                await event.wait()
         except TimeoutError:
             pass
         finally:

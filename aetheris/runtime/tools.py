@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.sensitive import Plan, plan_of, plan_of_fields, split
+from aetheris.runtime.sensitive import Plan, plan_of_fields, split
+from aetheris.runtime.values import Shape, explain
 
 Effect = Literal["none", "idempotent", "once"]
 P = ParamSpec("P")
@@ -72,8 +73,7 @@ class Tool(Generic[P, R]):
         self._parameters = parameters[1:] if self.takes_call else parameters
         self._model, self._args_plan = _arguments(self.name, self._parameters, hints)
         returns = hints.get("return", Any)
-        self._result = TypeAdapter[Any](returns)
-        self._result_plan = plan_of(returns)
+        self._result = Shape(hints.get("return", Any))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -102,16 +102,11 @@ class Tool(Generic[P, R]):
 
     def result_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of what the tool returned. Errors: Refused when it can't be stored as JSON."""
-        try:
-            return split("result", self._result.dump_python(value, mode="json", warnings="error"), self._result_plan)
-        except Refused:
-            raise
-        except Exception as error:
-            raise Refused(f"can't be stored as JSON: {error}") from None
+        return self._result.cells("result", value)
 
     def result_value(self, stored: Any) -> Any:
         """Return a stored result as the declared type."""
-        return self._result.validate_python(stored)
+        return self._result.read(stored)
 
 
 @overload
@@ -162,14 +157,6 @@ def eval_hint(hint: Any, names: dict[str, Any]) -> Any:
     if isinstance(hint, str):
         return eval(hint, names)  # noqa: S307  the program's own annotation, as typing.get_type_hints evaluates it
     return type(None) if hint is None else hint
-
-
-def explain(error: ValidationError) -> str:
-    """Return pydantic's findings as one line, without the values (they may be sensitive)."""
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}"
-        for e in error.errors(include_url=False, include_input=False)
-    )
 
 
 def _arguments(

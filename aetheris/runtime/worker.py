@@ -20,7 +20,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -139,15 +139,16 @@ class Worker:
         stopped = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        for task in done - {stopped}:
-            task.result()  # type: ignore[func-returns-value]  raises what ended it
+        for task in done:
+            await task  # raises what ended it
 
-    async def _duty(self, duty: Callable[[Connection], object]) -> None:
-        """Run one duty on a connection of its own; reconnect when it breaks."""
+    async def _duty(self, duty: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run one duty on a connection of its own until it is done; reconnect when it breaks."""
         while True:
             try:
                 async with await self._database.connect("worker") as connection:
-                    await duty(connection)  # type: ignore[misc]
+                    await duty(connection)
+                    return
             except Unreachable as error:
                 _log.warning("%s", error)
             except AetherisError as error:
@@ -165,9 +166,10 @@ class Worker:
             room = self.settings.concurrency - len(self._held)
             if room > 0 and await self._claim(connection, min(room, JOBS_PER_CLAIM)):
                 continue
+            # asyncio.timeout, not wait_for: 3.11's wait_for may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self.settings.poll_seconds)
-        await asyncio.Event().wait()  # draining: until the worker cancels its duties
+                async with asyncio.timeout(self.settings.poll_seconds):
+                    await self._hint.wait()
 
     async def _claim(self, connection: Connection, limit: int) -> bool:
         """Take up to `limit` jobs in hand; True when there may be more."""

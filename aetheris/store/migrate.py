@@ -43,9 +43,22 @@ async def migrate(database: Database) -> list[str]:
         raise unreachable(error, database.where) from None
     async with connection:
         with translated(database.where):
+            if await _is_current(connection):
+                return []
             await _check_encoding(connection)
             await connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             return await _apply(connection, login=database.embedded is not None)
+
+
+async def _is_current(connection: AsyncConnection[dict[str, Any]]) -> bool:
+    """Return whether nothing is to be done: then no lock is taken and no right is needed."""
+    cursor = await connection.execute("SELECT to_regclass('aetheris.schema_migrations') IS NOT NULL AS there")
+    row = await cursor.fetchone()
+    if row is None or not row["there"]:
+        return False
+    cursor = await connection.execute("SELECT max(number) AS newest FROM aetheris.schema_migrations")
+    row = await cursor.fetchone()
+    return row is not None and row["newest"] == migrations()[-1][0]
 
 
 async def _apply(connection: AsyncConnection[dict[str, Any]], *, login: bool) -> list[str]:
@@ -100,6 +113,9 @@ async def _create_roles(connection: AsyncConnection[dict[str, Any]], *, login: b
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS aetheris.schema_migrations ("
         " number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    await connection.execute(
+        "GRANT SELECT ON aetheris.schema_migrations TO aetheris_app, aetheris_worker, aetheris_mirror"
     )
 
 

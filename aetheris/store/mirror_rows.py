@@ -53,7 +53,7 @@ _EPOCH_MICROSECONDS = 946_684_800_000_000  # PostgreSQL counts from 2000
 _INFINITE = (-(2**63), 2**63 - 1)
 _XID8 = 5069
 
-Columns = list[tuple[Any, ...]]
+Columns = list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,17 @@ class Cut:
             text += sql.SQL(" WHERE " if since is None else " AND ") + sql.SQL("tenant_id = %(tenant)s")
         with translated(), self._connection.cursor("mirror", binary=True, row_factory=tuple_row) as cursor:
             cursor.execute(text, {"since": since, "tenant": tenant})
-            waiting: list[tuple[Any, ...]] = []
-            while some := cursor.fetchmany(FETCH_ROWS):
-                waiting += some
-                if len(waiting) >= BATCH_ROWS:
-                    yield list(zip(*waiting, strict=True))
-                    waiting = []
-            if waiting:
-                yield list(zip(*waiting, strict=True))
+            waiting: Columns = [[] for _ in columns]
+            while rows := cursor.fetchmany(FETCH_ROWS):
+                # Turned over at once: tuples that live on make the garbage collector walk the
+                # whole heap again and again, which halved the speed.
+                for column, values in zip(waiting, zip(*rows, strict=True), strict=True):
+                    column.extend(values)
+                if len(waiting[0]) >= BATCH_ROWS:
+                    yield waiting
+                    waiting = [[] for _ in columns]
+            if waiting[0]:
+                yield waiting
 
     def tenants(self) -> list[str]:
         """Return all tenants."""

@@ -5,58 +5,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 
 from aetheris.domain import encode, events
 from aetheris.lake import Lake, open_lake
 from aetheris.runtime.mirror import Round, mirror_once
 from aetheris.store.database import Database
-from aetheris.store.embedded import ADMIN, Embedded
-from aetheris.store.migrate import migrate
 from aetheris.store.mirror_rows import MirrorSource
 
 _numbers = count(1)
 
 
-class Server:
-    """A PostgreSQL of the tests' own, and databases in it that hold an empty store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.running = Embedded(folder / "home").start()
-        self.admin = self.running.dsn(ADMIN)
-        asyncio.run(migrate(self.database("template_store", "template1")))
-
-    def database(self, name: str, template: str = "template_store") -> Database:
-        """Return a new database copied from `template`."""
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-        return Database(psycopg.conninfo.make_conninfo(self.admin, dbname=name))
-
-    def fresh(self) -> Database:
-        """Return a database with a store, all its own."""
-        return self.database(f"store_{next(_numbers)}")
-
-
-@contextmanager
-def server() -> Iterator[Server]:
-    """Run a server for as long as the block lasts."""
-    folder = Path(tempfile.mkdtemp(prefix="aetheris-mirror-", dir="/tmp"))
-    folder.chmod(0o755)
-    made = Server(folder)
-    try:
-        yield made
-    finally:
-        made.running.release()
-        shutil.rmtree(folder, ignore_errors=True)
+def copy_of(database: Database, name: str | None = None) -> Database:
+    """Return a new database that holds what this one holds now: a backup."""
+    with psycopg.connect(database.admin_dsn) as connection:
+        found = connection.info.dbname
+    name = name or f"{found}_copy_{next(_numbers)}"
+    with psycopg.connect(
+        psycopg.conninfo.make_conninfo(database.admin_dsn, dbname="postgres"), autocommit=True
+    ) as connection:
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(found))
+        connection.execute(make)
+    return Database(psycopg.conninfo.make_conninfo(database.admin_dsn, dbname=name))
 
 
 class World:

@@ -35,12 +35,14 @@ SELECT tenant_id FROM aetheris.tenants ORDER BY tenant_id
 SELECT job_id FROM aetheris.job_tombstones WHERE tenant_id = %(tenant)s
 
 -- name: waiting
--- How many rows of one table a round would bring, counted no further than the limit.
+-- How many rows of one table a round would bring, counted no further than the limit. Rows
+-- with xids from elsewhere stay unseen by every snapshot for long: they don't call for a round.
 SELECT count(*) AS rows FROM (
     SELECT FROM aetheris.{table}
     WHERE xid >= pg_snapshot_xmin(%(since)s::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
+      AND pg_visible_in_snapshot(xid, pg_current_snapshot())
     LIMIT %(limit)s
-) AS some
+) AS waiting
 
 -- name: renew
 UPDATE aetheris_lake.catalog_identity SET incarnation = gen_random_uuid(), renewed_at = now()

@@ -1,0 +1,135 @@
+"""`doctor`: looks at what the system stands on, and says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from aetheris.cli.main import json_option
+from aetheris.cli.screen import Screen, size
+from aetheris.domain.errors import AetherisError
+from aetheris.lake import open_lake
+from aetheris.store import health
+from aetheris.store.database import Database, Role, default_home
+
+OK, WARN, BAD = "ok", "look", "bad"
+STYLES = {OK: "green", WARN: "yellow", BAD: "bold red"}
+DISK_LOW_BYTES = 1_000_000_000
+CLOCK_OFF_SECONDS = 1.0
+ROLES: tuple[Role, ...] = ("app", "worker", "mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    state: str
+    text: str
+
+
+@click.command()
+@json_option
+def doctor(screen: Screen) -> int:
+    """Look at database, walls, clock, disk, workers and lake, and say what to do. Exit 1 if anything is bad.
+
+    \b
+    Example:  aetheris doctor
+    """
+    findings = asyncio.run(_look())
+    for f in findings:
+        screen.fact(f"{f.what:<10}", f"{f.state:<5} {f.text}", style=STYLES[f.state])
+    screen.json([asdict(f) for f in findings])
+    return 1 if any(f.state == BAD for f in findings) else 0
+
+
+async def _look() -> list[Finding]:
+    findings = []
+    try:
+        database = await asyncio.to_thread(Database.open)
+    except AetherisError as error:
+        return [Finding("database", BAD, str(error)), _disk(), _lake()]
+    try:
+        looks: list[tuple[str, Callable[[Database], Awaitable[Finding]]]] = [
+            ("database", _database),
+            ("settings", _settings),
+            ("walls", _walls),
+            ("clock", _clock),
+            ("work", _work),
+        ]
+        for what, look in looks:
+            try:
+                findings.append(await look(database))
+            except AetherisError as error:
+                findings.append(Finding(what, BAD, str(error)))
+    finally:
+        database.close()
+    return [*findings, _disk(), _lake()]
+
+
+async def _database(database: Database) -> Finding:
+    async with await database.connect("app") as connection:
+        version, schema = await health.versions(connection)
+    note = "; whoever reaches its socket is superuser: one person's machine" if database.embedded else ""
+    return Finding("database", OK, f"PostgreSQL {version} at {database.where}, schema {schema}{note}")
+
+
+async def _settings(database: Database) -> Finding:
+    async with await database.connect("app") as connection:
+        weak = await health.unsafe_settings(connection)
+    if weak:
+        return Finding("settings", BAD, f"{', '.join(weak)}: a crash of the server could lose what was promised; turn it on")
+    return Finding("settings", OK, "fsync, synchronous_commit, full_page_writes are on")
+
+
+async def _walls(database: Database) -> Finding:
+    for role in ROLES:
+        async with await database.connect(role):
+            pass
+    return Finding("walls", OK, f"row-level security is forced; {', '.join(ROLES)} can't see past it")
+
+
+async def _clock(database: Database) -> Finding:
+    from aetheris.store.workers import clock_offset_us
+
+    async with await database.connect("app") as connection:
+        off = await clock_offset_us(connection) / 1e6
+    state = OK if abs(off) < CLOCK_OFF_SECONDS else WARN
+    advice = "" if state == OK else "; leases don't mind, but synchronise this machine's clock"
+    return Finding("clock", state, f"{off:+.3f} s from the database's{advice}")
+
+
+async def _work(database: Database) -> Finding:
+    async with await database.connect("worker") as connection:
+        counts = await health.work(connection)
+    text = f"{counts['workers']} workers, {counts['pending']} pending, {counts['running']} running, {counts['parked']} parked"
+    if counts["overdue"]:
+        return Finding("work", WARN, f"{text}; {counts['overdue']} leases ran out and nobody took over: start a worker")
+    if counts["doubt"]:
+        return Finding("work", WARN, f"{text}; {counts['doubt']} jobs have a call in doubt: `aetheris jobs --parked`")
+    return Finding("work", OK, text)
+
+
+def _disk() -> Finding:
+    place = default_home()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    state = OK if free > DISK_LOW_BYTES else WARN
+    return Finding("disk", state, f"{size(free)} free at {place}{'' if state == OK else '; free some'}")
+
+
+def _lake() -> Finding:
+    folder: Path = default_home() / "lake"
+    if not (folder / "lake.json").exists():
+        return Finding("lake", OK, f"none yet at {folder}; `aetheris mirror` makes it")
+    try:
+        lake = open_lake(folder, verify=True)
+    except AetherisError as error:
+        return Finding("lake", BAD, str(error))
+    return Finding("lake", OK, f"round {lake.round}, {len(lake.files)} files at {folder}; every file's SHA-256 matches")
