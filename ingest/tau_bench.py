@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -126,6 +126,17 @@ class _Table:
         """Complain of the row `key`, at the line where its name first stands."""
         at = self.text.find(json.dumps(key))
         _Place(self.path, self.text.count("\n", 0, max(at, 0)) + 1).bad(f"{key}: {what}")
+
+
+def names_in_force(runs: Iterable[Run]) -> dict[str, str]:
+    """Return the fields of the world's files that the recorded tools call otherwise: {file's name: recorded name}.
+
+    The runs were recorded when an address had a `province`; the published
+    users file has since come to call it `state`. A tool's words are part of
+    what its callers know, so the world is read under the recorded name.
+    """
+    told = (m for run in runs for m in run.messages if m["role"] == "tool" and m.get("name") == "get_user_details")
+    return {"state": "province"} if any('"province": ' in (m["content"] or "") for m in told) else {}
 
 
 def _find(folder: Path, name: str) -> Path | None:
