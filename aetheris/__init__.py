@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
     from aetheris.runtime.system import Job as Job
     from aetheris.runtime.system import System as System
-    from aetheris.runtime.system import System as open
+    from aetheris.runtime.system import System as open  # noqa: F401
     from aetheris.runtime.tools import Call as Call
     from aetheris.runtime.tools import Tool as Tool
     from aetheris.runtime.tools import ToolFailed as ToolFailed

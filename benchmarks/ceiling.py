@@ -59,6 +59,7 @@ async def _lease(connection: Connection, jobs: list[tuple[str, str]]) -> dict[tu
 
 def _step(tenant: str, job: str, seq: int, leaf: bytes, step: int) -> Batch:
     batch = Batch(tenant, job, 1, seq, leaf)
+    at = time.time_ns() // 1000
     shared = {"attempt": 1, "effect": "once", "tool_name": "bump"}
     started = {**shared, "idempotency_key": "0" * 64}
     finished = {**shared, "duration_us": 9, "outcome": "success"}
@@ -68,7 +69,7 @@ def _step(tenant: str, job: str, seq: int, leaf: bytes, step: int) -> Batch:
     ):
         seq += 1
         event, line, leaf, cells = make_event(
-            job=job, seq=seq, prev=leaf, at=seq, by=f"worker/{WORKER}", epoch=1, type=type_, step=step, data=data,
+            job=job, seq=seq, prev=leaf, at=at, by=f"worker/{WORKER}", epoch=1, type=type_, step=step, data=data,
             bodies=[(name, body)],
         )  # fmt: skip
         batch.lines.append(line)

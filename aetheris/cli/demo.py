@@ -127,7 +127,9 @@ def _tell_played(played: Played, screen: Screen, report: _Report) -> None:
     screen.fact(f"{report.jobs} jobs", plural(played.calls, "call"), report.seconds["play"])
     screen.fact("recorded", f"results reproduced: {played.reproduced} of {played.calls}")
     for was, name in report.read_as.items():
-        screen.line(f"           (the files' {was!r} is read as {name!r}, as the recordings call it; --as-is leaves it)")
+        screen.line(
+            f"           (the files' {was!r} is read as {name!r}, as the recordings call it; --as-is leaves it)"
+        )
     for why, count in played.causes.items():
         screen.line(f"           {count} differ: {why}", style="yellow")
     for m in played.mismatches[:MISMATCHES_SHOWN]:
@@ -142,10 +144,14 @@ def _check(folder: Path, screen: Screen, report: _Report) -> list[CheckResult]:
     report.seconds["checks"] = round(time.perf_counter() - at, 3)
     names = ", ".join(r.name.rpartition("/")[2] for r in results)
     total = sum(r.violations for r in results)
-    screen.fact("checks", f"{names}: {plural(total, 'violation')}", report.seconds["checks"], "" if total == 0 else "red")
+    screen.fact(
+        "checks", f"{names}: {plural(total, 'violation')}", report.seconds["checks"], "" if total == 0 else "red"
+    )
     for r in results:
         if not r.passed:
-            screen.line(f"           {r.name}: {plural(r.violations, 'violation')}; `aetheris check` shows them", style="red")
+            screen.line(
+                f"           {r.name}: {plural(r.violations, 'violation')}; `aetheris check` shows them", style="red"
+            )
     return results
 
 

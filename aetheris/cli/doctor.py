@@ -83,7 +83,9 @@ async def _settings(database: Database) -> Finding:
     async with await database.connect("app") as connection:
         weak = await health.unsafe_settings(connection)
     if weak:
-        return Finding("settings", BAD, f"{', '.join(weak)}: a crash of the server could lose what was promised; turn it on")
+        return Finding(
+            "settings", BAD, f"{', '.join(weak)}: a crash of the server could lose what was promised; turn it on"
+        )
     return Finding("settings", OK, "fsync, synchronous_commit, full_page_writes are on")
 
 
@@ -107,7 +109,7 @@ async def _clock(database: Database) -> Finding:
 async def _work(database: Database) -> Finding:
     async with await database.connect("worker") as connection:
         counts = await health.work(connection)
-    text = f"{counts['workers']} workers, {counts['pending']} pending, {counts['running']} running, {counts['parked']} parked"
+    text = ", ".join(f"{counts[name]} {name}" for name in ("workers", "pending", "running", "parked"))
     if counts["overdue"]:
         return Finding("work", WARN, f"{text}; {counts['overdue']} leases ran out and nobody took over: start a worker")
     if counts["doubt"]:

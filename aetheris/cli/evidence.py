@@ -16,7 +16,9 @@ STYLES = {"passed": "green", "failed": "bold red", "not shown": "yellow"}
 
 @click.command()
 @click.argument("job")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: evidence-JOB.zip]")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: evidence-JOB.zip]"
+)
 @click.option("--damaged", is_flag=True, help="Export a job whose record is broken, and say so in the package.")
 @json_option
 def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None:

@@ -18,7 +18,9 @@ STYLES = {"completed": "green", "failed": "red", "parked": "yellow", "running": 
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--status", "words", multiple=True, type=click.Choice(WORDS), help="Only jobs in this status; may be given often.")
+@click.option(
+    "--status", "words", multiple=True, type=click.Choice(WORDS), help="Only jobs in this status; may be given often."
+)
 @click.option("--parked", is_flag=True, help="Only jobs that wait for a person, with the reason.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @json_option

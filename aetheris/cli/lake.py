@@ -83,7 +83,9 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
 def tell_round(round_: Round, folder: Path, screen: Screen) -> None:
     """Print what one round brought."""
     events = plural(round_.rows.get("events", 0), "event")
-    screen.fact("mirrored", f"{events}, {plural(round_.total, 'row')} in round {round_.number} to {folder}", round_.seconds)
+    screen.fact(
+        "mirrored", f"{events}, {plural(round_.total, 'row')} in round {round_.number} to {folder}", round_.seconds
+    )
 
 
 def _round(round_: Round, folder: Path) -> dict[str, Any]:
@@ -99,7 +101,9 @@ def _round(round_: Round, folder: Path) -> dict[str, Any]:
 @click.command()
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--check", "names", multiple=True, help="Only this check; may be given often.")
-@click.option("--rows", type=click.IntRange(0, 1000), default=ROWS_SHOWN, show_default=True, help="Violations to show per check.")
+@click.option(
+    "--rows", type=click.IntRange(0, 1000), default=ROWS_SHOWN, show_default=True, help="Violations to show per check."
+)
 @json_option
 def check(source: Path | None, names: tuple[str, ...], rows: int, screen: Screen) -> int:
     """Check a lake or an evidence zip with DuckDB: each check, its violations, its time. Exit 1 if any.
@@ -115,7 +119,9 @@ def check(source: Path | None, names: tuple[str, ...], rows: int, screen: Screen
             screen.fact(f"{result.name:<24}", plural(result.violations, "violation"), result.seconds, style)
             for row in result.answer.rows[:rows]:
                 screen.line(f"    job {row['job_id'][:8]} event {row['seq']}: {row['rule']}")
-        screen.json({"source": session.name, "source_sha256": session.source_sha256, "checks": [_check(r) for r in results]})
+        screen.json(
+            {"source": session.name, "source_sha256": session.source_sha256, "checks": [_check(r) for r in results]}
+        )
     return 0 if all(r.passed for r in results) else 1
 
 
@@ -132,8 +138,12 @@ def _check(result: CheckResult) -> dict[str, Any]:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--source", type=click.Path(path_type=Path), help="A lake or an evidence zip.  [default: AETHERIS_HOME/lake]")
-@click.option("-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="A parameter of the query; may be given often.")
+@click.option(
+    "--source", type=click.Path(path_type=Path), help="A lake or an evidence zip.  [default: AETHERIS_HOME/lake]"
+)
+@click.option(
+    "-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="A parameter of the query; may be given often."
+)
 @click.option("--sql", help="A SELECT of your own instead of a named query.")
 @click.option("--receipt", is_flag=True, help="Also print where the answer comes from.")
 @json_option
@@ -148,8 +158,12 @@ def query(
     """
     if name is None and sql is None:
         known = library.library()
-        screen.table(["QUERY", "HOLDS OR ASKS", "PARAMETERS"], [[q.name, q.title, ", ".join(q.binds)] for q in known.values()])
-        screen.json([{"query": q.name, "title": q.title, "parameters": q.binds, "columns": q.columns} for q in known.values()])
+        screen.table(
+            ["QUERY", "HOLDS OR ASKS", "PARAMETERS"], [[q.name, q.title, ", ".join(q.binds)] for q in known.values()]
+        )
+        screen.json(
+            [{"query": q.name, "title": q.title, "parameters": q.binds, "columns": q.columns} for q in known.values()]
+        )
         return
     if name is not None and sql is not None:
         raise Refused("give a query's name or --sql, not both")

@@ -53,7 +53,9 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--tenant", envvar="AETHERIS_TENANT_ID", default="default", show_default=True, help="Speak for this tenant.")
+@click.option(
+    "--tenant", envvar="AETHERIS_TENANT_ID", default="default", show_default=True, help="Speak for this tenant."
+)
 @click.option(
     "--home",
     envvar="AETHERIS_HOME",

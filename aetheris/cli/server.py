@@ -66,7 +66,9 @@ def down(screen: Screen) -> None:
     """
     _only_embedded()
     stopped = Embedded(default_home()).down()
-    screen.fact("PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves")
+    screen.fact(
+        "PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves"
+    )
     screen.json({"home": str(default_home()), "stopped": stopped})
 
 

@@ -37,6 +37,8 @@ def _load(name: str, target: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise Refused(f"{target}: no module {error.name!r} here or installed; agents are named as module:agent") from None
+        raise Refused(
+            f"{target}: no module {error.name!r} here or installed; agents are named as module:agent"
+        ) from None
     except (ValueError, TypeError, SyntaxError) as error:
         raise Refused(f"{target}: {type(error).__name__}: {error}") from None

@@ -39,8 +39,8 @@ def trace(job: str, screen: Screen) -> None:
         }
     )
     screen.line(
-        f"{row.job[:8]}…  {row.agent} version {row.agent_version}  {row.key or ''}  {row.status.word}  {duration(span)}  "
-        f"{plural(len(record.events), 'event')}",
+        f"{row.job[:8]}…  {row.agent} version {row.agent_version}  {row.key or ''}  {row.status.word}  "
+        f"{duration(span)}  {plural(len(record.events), 'event')}",
         style="bold",
     )
     screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))

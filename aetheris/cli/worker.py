@@ -18,11 +18,15 @@ from aetheris.runtime.worker import Settings, Worker
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="MODULE:AGENT...")
-@click.option("--concurrency", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs in hand at once.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs in hand at once."
+)
 @click.option("--lease", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Seconds a lease lasts.")
 @click.option("--capability", multiple=True, help="Take jobs that need this; may be given often.")
 @json_option
-def worker(targets: tuple[str, ...], concurrency: int, lease: float, capability: tuple[str, ...], screen: Screen) -> None:
+def worker(
+    targets: tuple[str, ...], concurrency: int, lease: float, capability: tuple[str, ...], screen: Screen
+) -> None:
     """Run jobs of these agents. Ctrl-C or SIGTERM drains: calls under way end, then it leaves.
 
     \b

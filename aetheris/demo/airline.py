@@ -90,7 +90,7 @@ async def calculate(expression: str) -> str:
 
 
 @ae.tool(effect="none")
-async def think(thought: str) -> str:  # noqa: ARG001  (to be on record is all a thought is for)
+async def think(thought: str) -> str:
     """A thought, on record and nothing else."""
     return ""
 

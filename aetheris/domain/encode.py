@@ -14,7 +14,6 @@ import orjson
 
 from aetheris.domain.errors import Refused
 
-
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 
 

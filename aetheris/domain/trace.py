@@ -43,7 +43,13 @@ def trace(events: Iterable[Event]) -> list[TraceLine]:
             call = calls.get((transition.step, transition.attempt))
             if call is None:
                 call = TraceLine(
-                    event.seq, event.step, since, "call", transition.tool_name, transition.effect, attempt=transition.attempt
+                    event.seq,
+                    event.step,
+                    since,
+                    "call",
+                    transition.tool_name,
+                    transition.effect,
+                    attempt=transition.attempt,
                 )
                 if transition.effect == "none":
                     # It has no start record: it began its duration ago.
@@ -75,7 +81,9 @@ def _leased(event: Event, since: int, epoch: int, before: Event | None) -> Trace
     gap = event.at - before.at if before is not None else 0
     lost = event.data.get("taken_from")
     note = f"worker {lost} lost; {worker} took over" if lost else f"taken up by {worker}"
-    return TraceLine(event.seq, 0, since, "took over" if lost else "went on", worker, duration_us=gap, epoch=event.epoch, note=note)
+    return TraceLine(
+        event.seq, 0, since, "took over" if lost else "went on", worker, duration_us=gap, epoch=event.epoch, note=note
+    )
 
 
 def _other(event: Event, since: int) -> TraceLine:

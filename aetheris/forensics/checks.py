@@ -27,7 +27,7 @@ class CheckResult:
     @property
     def violations(self) -> int:
         """How many rows broke the rule."""
-        return self.answer.table.num_rows
+        return int(self.answer.table.num_rows)
 
     @property
     def passed(self) -> bool:

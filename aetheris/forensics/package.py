@@ -70,9 +70,7 @@ def _cells(package: Package) -> tuple[Rows, Rows]:
         if row.state == disclosures.SHOWN and row.slot is not None and row.salt is not None:
             body = _member(package.body, row.slot)
             if not format.is_artifact(row.name):
-                cells.append(
-                    {"seq": row.seq, "name": row.name, "salt": bytes.fromhex(row.salt), "body": body.decode()}
-                )
+                cells.append({"seq": row.seq, "name": row.name, "salt": bytes.fromhex(row.salt), "body": body.decode()})
         elif row.state == disclosures.ERASED:
             told = {"audit_seq": row.audit_seq or 0, "erased_by": "", "reason": "as the package tells"}
             erasures.append({"seq": row.seq, "name": row.name, **told})

@@ -140,7 +140,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> N
 
 
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f'"{c}"' if c != "at" else '"at" AS happened_at' for c in schema.names)
+    return ", ".join(f'"{name}"' for name in schema.names)
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, folders: list[str]) -> None:

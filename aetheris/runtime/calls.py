@@ -100,7 +100,7 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
     try:
         async with limit:
             value = await tool.run(call, step.arguments)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
         timed_out = limit.expired()
         if timed_out and tool.effect == "once":
             _unknown(engine, step, attempt, f"no answer within {tool.timeout_seconds:g} s")
@@ -126,7 +126,7 @@ def _failed(
     if attempt > tool.retries:
         _finish(engine, step, attempt, outcome, began, bodies, {})
         return None
-    wait = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
+    wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
     _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)}, last=False)
     return wait
 

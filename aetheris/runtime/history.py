@@ -75,7 +75,7 @@ class History:
     @staticmethod
     def _resolves(event: Event) -> bool:
         if event.type in ("tool_invocation_confirmed", "tool_invocation_resolved"):
-            return event.data["outcome"] != "not_done"
+            return bool(event.data["outcome"] != "not_done")
         return event.type in _RESOLVES and "retry_after_us" not in event.data
 
     def value(self, event: Event, name: str) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aetheris.domain.encode import body_bytes
-from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost, Refused
+from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
@@ -96,7 +96,7 @@ class Run:
             return await self._park(log, f"diverged: {error}")
         except (Lost, Conflict, asyncio.CancelledError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
             log.emit("job_failed", data={"reason": type(error).__name__}, bodies=[("error", _told(error))])
             return await self._end(log, "failed")
         log.emit("job_completed", bodies=bodies)

@@ -63,7 +63,7 @@ class JobThread:
     def _run(self, body: Callable[[], Any]) -> None:
         try:
             self._outcome = (body(), None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  handed to the loop, which raises it
             self._outcome = (None, error)
         if not self._abandoned:
             self._loop.call_soon_threadsafe(self._requests.put_nowait, None)

@@ -15,7 +15,7 @@ import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
@@ -72,7 +72,6 @@ class Tool(Generic[P, R]):
         self.takes_call = bool(parameters) and hints.get(parameters[0].name) is Call
         self._parameters = parameters[1:] if self.takes_call else parameters
         self._model, self._args_plan = _arguments(self.name, self._parameters, hints)
-        returns = hints.get("return", Any)
         self._result = Shape(hints.get("return", Any))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -93,12 +92,10 @@ class Tool(Generic[P, R]):
     async def run(self, call: Call, arguments: dict[str, Any]) -> Any:
         """Call the function, in a thread when it is a plain one."""
         args = (call,) if self.takes_call else ()
-        running: Awaitable[Any]
+        function: Callable[..., Any] = self.fn
         if self.is_async:
-            running = self.fn(*args, **arguments)  # type: ignore[call-arg,assignment]
-        else:
-            running = asyncio.to_thread(self.fn, *args, **arguments)  # type: ignore[call-arg]
-        return await running
+            return await function(*args, **arguments)
+        return await asyncio.to_thread(function, *args, **arguments)
 
     def result_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of what the tool returned. Errors: Refused when it can't be stored as JSON."""
@@ -174,6 +171,6 @@ def _arguments(
             __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False, protected_namespaces=()),
             **fields,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  pydantic raises many kinds for a hint it can't use
         raise Refused(f"tool {name}: pydantic can't use its parameters ({error})") from None
     return model, plan_of_fields({n: f[0] for n, f in fields.items()})

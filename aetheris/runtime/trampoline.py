@@ -141,7 +141,7 @@ class Trampoline:
             except StopIteration as stop:
                 fiber.resolve(stop.value)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
                 fiber.resolve(error=error)
                 return
             if not isinstance(waited, Waitable):

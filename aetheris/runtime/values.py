@@ -37,7 +37,7 @@ class Shape:
             return split(name, value, None)
         try:
             stored = self._adapter.dump_python(value, mode="json", warnings="error")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a value's own serialiser may raise anything
             raise Refused(f"can't be stored as JSON: {' '.join(str(error).split())}") from None
         return split(name, stored, self._plan)
 

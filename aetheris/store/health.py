@@ -36,9 +36,11 @@ async def work(connection: Connection) -> dict[str, int]:
         cursor = await connection.execute(
             "SELECT count(*) FILTER (WHERE status = 0) AS pending, count(*) FILTER (WHERE status = 1) AS running,"
             " count(*) FILTER (WHERE status = 6) AS parked,"
-            " count(*) FILTER (WHERE status = 1 AND lease_until < clock_timestamp() - interval '10 seconds') AS overdue,"
+            " count(*) FILTER (WHERE status = 1 AND lease_until < clock_timestamp() - interval '10 seconds')"
+            " AS overdue,"
             " count(*) FILTER (WHERE status = 6 AND open_calls > 0) AS doubt,"
-            " (SELECT count(*) FROM aetheris.workers WHERE last_seen_at > clock_timestamp() - interval '1 minute') AS workers"
+            " (SELECT count(*) FROM aetheris.workers WHERE last_seen_at > clock_timestamp() - interval '1 minute')"
+            " AS workers"
             " FROM aetheris.jobs WHERE status NOT IN (2, 3, 4)"
         )
         row = await cursor.fetchone()

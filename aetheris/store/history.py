@@ -53,8 +53,8 @@ async def load_ledger(connection: Connection, tenant: str, job: str) -> list[Tra
     """Return the job's ledger transitions in order."""
     with translated():
         cursor = await connection.execute(
-            "SELECT seq, step, attempt, tool_name, effect, status, epoch, idempotency_key, args_hash, result_hash, outcome"
-            " FROM aetheris.ledger WHERE tenant_id = %s AND job_id = %s ORDER BY seq",
+            "SELECT seq, step, attempt, tool_name, effect, status, epoch, idempotency_key, args_hash, result_hash,"
+            " outcome FROM aetheris.ledger WHERE tenant_id = %s AND job_id = %s ORDER BY seq",
             [tenant, job],
         )
         return [

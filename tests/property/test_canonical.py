@@ -30,7 +30,7 @@ JSON = st.recursive(
 
 
 @given(OBJECTS)
-@example({"\x7f": "\x7f\x1f\u2028\"\\/", "a": -0})
+@example({"\x7f": '\x7f\x1f\u2028"\\/', "a": -0})
 def test_all_three_encoders_spell_a_line_alike(value: dict[str, object]) -> None:
     """The hot path (orjson), the verifier (stdlib) and the reference (rfc8785) must agree, or nobody can check us."""
     assert line_bytes(value) == canonical.dumps(value) == rfc8785.dumps(value)

@@ -72,7 +72,12 @@ def batch(lease: Lease, *kinds: str, at: int = 1) -> Batch:
     call = {"attempt": 1, "effect": "once", "tool_name": "pay"}
     shapes = {
         "started": ("tool_invocation_started", 1, {**call, "idempotency_key": "ab" * 32}, [("args", b"{}")]),
-        "committed": ("tool_invocation_finished", 1, {**call, "duration_us": 1, "outcome": "success"}, [("result", b"1")]),
+        "committed": (
+            "tool_invocation_finished",
+            1,
+            {**call, "duration_us": 1, "outcome": "success"},
+            [("result", b"1")],
+        ),
         "completed": ("job_completed", 0, {}, [("result", b"1")]),
         "plain": ("job_leased", 0, {"worker_id": "w1"}, []),
     }
@@ -160,7 +165,9 @@ def test_one_jobs_refusal_does_not_touch_the_others_of_its_commit(database: Data
             good, stale, ended = await d.lease(3)
             assert await append(d.connection, "w1", [batch(ended, "completed")]) == {}
             late = Lease(**{**{f: getattr(stale, f) for f in Lease.__dataclass_fields__}, "epoch": 99})
-            refused = await append(d.connection, "w1", [batch(good, "started"), batch(late, "plain"), batch(ended, "plain")])
+            refused = await append(
+                d.connection, "w1", [batch(good, "started"), batch(late, "plain"), batch(ended, "plain")]
+            )
             assert set(refused) == {stale.key, ended.key}
             assert isinstance(refused[stale.key], Lost)
             assert isinstance(refused[ended.key], Lost | Refused)

@@ -103,7 +103,19 @@ def test_a_table_without_rows_has_its_columns(lake: Path) -> None:
 def test_duckdb_and_polars_read_the_same_rows(lake: Path) -> None:
     """The lake is open: who doesn't trust us reads it with tools of their own."""
     table = open_lake(lake).tables["events"]
-    columns = ["tenant_id", "job_id", "seq", "type", "step", "epoch", "at", "leaf", "line", "xid", "recorded_at"]
+    columns = [
+        "tenant_id",
+        "job_id",
+        "seq",
+        "type",
+        "step",
+        "epoch",
+        "happened_at",
+        "leaf",
+        "line",
+        "xid",
+        "recorded_at",
+    ]
     want = [
         tuple(row[c] for c in columns)
         for row in table.read().sort_by([(k, "ascending") for k in table.shape.key]).to_pylist()
@@ -255,7 +267,7 @@ def test_a_damaged_line_is_kept_as_it_stands() -> None:
     assert rows["line"].to_pylist() == lines
     assert rows["type"].to_pylist() == [None, None, None, "a"]
     assert rows["step"].to_pylist() == [None, None, None, 1]
-    assert rows["epoch"].to_pylist() == rows["at"].to_pylist() == [None] * 4
+    assert rows["epoch"].to_pylist() == rows["happened_at"].to_pylist() == [None] * 4
 
 
 def test_rows_that_are_not_a_tables_own_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from aetheris.domain.errors import Corrupt
 from aetheris.lake import TABLES, Watermark, layout, tables, watermark
 
 COLUMNS = {
-    "events": "tenant_id job_id seq type step epoch at leaf line xid recorded_at",
+    "events": "tenant_id job_id seq type step epoch happened_at leaf line xid recorded_at",
     "cells": "tenant_id job_id seq name salt body xid recorded_at",
     "ledger": "tenant_id job_id seq step attempt tool_name effect status epoch idempotency_key args_hash result_hash"
     " outcome xid recorded_at",
@@ -21,7 +21,7 @@ COLUMNS = {
     "tombstones": "tenant_id job_id agent event_count head_leaf deleted_by reason retention_days archive_ref xid"
     " recorded_at",
     "erasures": "tenant_id job_id seq name audit_seq erased_by reason xid recorded_at",
-    "audit": "tenant_id seq type at leaf line xid recorded_at",
+    "audit": "tenant_id seq type happened_at leaf line xid recorded_at",
 }
 
 
