@@ -66,7 +66,9 @@ def test_every_public_thing_has_a_docstring() -> None:
         if path.name != "__init__.py" or path.read_text().strip():
             bare += [str(path)] * (ast.get_docstring(tree) is None)
         for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith(
+                "_"
+            ):
                 overloaded = any("overload" in ast.unparse(d) for d in node.decorator_list)
                 bare += [f"{path}: {node.name}"] * (ast.get_docstring(node) is None and not overloaded)
     assert not bare
