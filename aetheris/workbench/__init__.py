@@ -1,1 +1,9 @@
+"""The auditor's desk: `import aetheris.workbench as wb`, over a lake or an evidence zip.
 
+wb.open(path)     jobs, checks and queries; every file's SHA-256 is checked first
+wb.verify(zip)    the eight layers of an evidence package
+"""
+
+from aetheris.workbench.desk import Desk, Job, open, verify
+
+__all__ = ["Desk", "Job", "open", "verify"]

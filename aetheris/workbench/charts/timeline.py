@@ -1,0 +1,63 @@
+"""The timeline of one job: a bar per call, wait or takeover, in order of their beginning."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from aetheris.domain.trace import TraceLine
+
+#: Okabe and Ito's palette: told apart by colour-blind people, on light and on dark.
+COLOURS = {"call": "#0072B2", "waiting": "#E69F00", "took over": "#D55E00", "went on": "#CC79A7"}
+OTHER = "#999999"
+LEAST_SHARE = 0.004
+ROW_PIXELS = 26
+
+
+def timeline(lines: Sequence[TraceLine], title: str) -> go.Figure:
+    """Return the figure of a trace; useful when `lines` is empty too."""
+    span = max([x.since_start_us + (x.duration_us or 0) for x in lines], default=1) or 1
+    figure = go.Figure()
+    for kind in dict.fromkeys(x.what for x in lines):
+        own = [(row, x) for row, x in enumerate(lines) if x.what == kind]
+        figure.add_bar(
+            name=html.escape(kind),
+            uid=f"timeline-{kind}",
+            orientation="h",
+            y=[_label(row, x) for row, x in own],
+            base=[x.since_start_us / 1e3 for _, x in own],
+            # What took no time still has to be seen.
+            x=[max(x.duration_us or 0, span * LEAST_SHARE) / 1e3 for _, x in own],
+            marker_color=COLOURS.get(kind, OTHER),
+            hovertext=[_hover(x) for _, x in own],
+            hoverinfo="text",
+        )
+    figure.update_layout(
+        title=html.escape(title) if lines else f"{html.escape(title)}: no events",
+        xaxis_title="milliseconds since the job was created",
+        yaxis={"autorange": "reversed", "type": "category", "categoryorder": "array",
+               "categoryarray": [_label(row, x) for row, x in enumerate(lines)]},
+        barmode="overlay",
+        height=120 + ROW_PIXELS * max(len(lines), 1),
+        margin={"l": 10, "r": 10, "t": 50, "b": 40},
+        template="none",
+        font={"color": "#888888"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+    )  # fmt: skip
+    return figure
+
+
+def _label(row: int, line: TraceLine) -> str:
+    what = f"{line.what} {line.step}" if line.step else line.what
+    return html.escape(f"{row + 1}. {what} {line.name}".strip())
+
+
+def _hover(line: TraceLine) -> str:
+    parts = [f"{line.what} {line.name}", line.effect, ", ".join(line.states), line.note]
+    if line.duration_us is not None:
+        parts.append(f"{line.duration_us / 1e3:.3f} ms")
+    return "<br>".join(html.escape(p) for p in parts if p.strip())

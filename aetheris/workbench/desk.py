@@ -1,0 +1,211 @@
+"""What an auditor holds: a source with its jobs, and a job with its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from aetheris.domain import events
+from aetheris.domain.cells import Cell
+from aetheris.domain.encode import body_value
+from aetheris.domain.errors import Refused
+from aetheris.domain.events import Event
+from aetheris.domain.ledger import Transition
+from aetheris.domain.trace import TraceLine, trace
+from aetheris.evidence import Erasure, Source, Summary, Verdict, write
+from aetheris.evidence import verify as judge
+from aetheris.forensics.checks import run_checks
+from aetheris.forensics.session import Answer, Session
+from aetheris.forensics.source import open_source
+from aetheris.workbench.charts.timeline import timeline
+from aetheris.workbench.tables import Rows
+
+
+def open(path: str | Path) -> Desk:
+    """Return the lake folder or evidence zip at `path`, every file's SHA-256 checked.
+
+    Errors: Unusable when it is neither; Corrupt when bytes are not what they were.
+    """
+    return Desk(open_source(Path(path)))
+
+
+def verify(path: str | Path) -> Judgement:
+    """Return the verdict over an evidence zip; never raises for what is in it."""
+    return Judgement(judge(Path(path)))
+
+
+class Desk:
+    """A lake or an evidence zip, read-only."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.jobs = Jobs(self, session.query("trace/jobs").rows)
+
+    def __repr__(self) -> str:
+        count = sum(row["events"] for row in self.jobs.rows)
+        return f"{len(self.jobs)} jobs, {count:,} events; every file's SHA-256 matches"
+
+    def check(self) -> Rows:
+        """Return each check with its violations; none is a pass."""
+        return Rows(
+            ["check", "violations", "holds"], [[r.name, r.violations, r.query.title] for r in run_checks(self._session)]
+        )
+
+    def query(self, name: str, **parameters: Any) -> Answer:
+        """Run a named query. Errors: Refused."""
+        return self._session.query(name, **parameters)
+
+    def sql(self, text: str, **parameters: Any) -> Answer:
+        """Run a SELECT of your own, over this source only. Errors: Refused."""
+        return self._session.sql(text, **parameters)
+
+
+class Jobs:
+    """Jobs to choose from: by position, by the start of an id, or by what they are."""
+
+    def __init__(self, desk: Desk, rows: list[dict[str, Any]]) -> None:
+        self._desk, self.rows = desk, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Job]:
+        return (Job(self._desk, row) for row in self.rows)
+
+    def __getitem__(self, which: int | str) -> Job:
+        if isinstance(which, int):
+            return Job(self._desk, self.rows[which])
+        found = [row for row in self.rows if row["job_id"].startswith(which)]
+        if len(found) != 1:
+            raise Refused(f"{len(found)} jobs start with {which!r}: type {'more' if found else 'another'}")
+        return Job(self._desk, found[0])
+
+    def where(self, **wanted: str) -> Jobs:
+        """Return the jobs whose fields (agent, status, tenant_id …) are these."""
+        if self.rows and (odd := wanted.keys() - self.rows[0].keys()):
+            raise Refused(f"jobs have no {sorted(odd)[0]!r}; they have {', '.join(self.rows[0])}")
+        return Jobs(self._desk, [r for r in self.rows if all(r[k] == v for k, v in wanted.items())])
+
+    def table(self) -> Rows:
+        """Return them as a table."""
+        names = ["job_id", "tenant_id", "agent", "status", "events", "calls", "epochs"]
+        return Rows(["job", *names[1:]], [[r["job_id"][:8], *(r[n] for n in names[1:])] for r in self.rows])
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+class Job:
+    """One job: what it did, in order, and what was said."""
+
+    def __init__(self, desk: Desk, row: dict[str, Any]) -> None:
+        self._desk, self._row = desk, row
+        self.id: str = row["job_id"]
+        self.tenant: str = row["tenant_id"]
+        self.status: str = row["status"]
+        own = {"job": self.id, "tenant": self.tenant}
+        told = desk.sql("select line from events where job_id = $job and tenant_id = $tenant order by seq", **own)
+        kept = desk.sql("select seq, name, salt, body from cells where job_id = $job and tenant_id = $tenant", **own)
+        self.lines = [row["line"].encode() for row in told.rows]
+        self.cells = {(r["seq"], r["name"]): r for r in kept.rows}
+
+    def __repr__(self) -> str:
+        return f"job {self.id[:8]}: {self.status}, {len(self.lines)} events"
+
+    @property
+    def events(self) -> list[Event]:
+        """The events, in order. Errors: Corrupt at a line that is not canonical."""
+        return [events.read(line) for line in self.lines]
+
+    @property
+    def trace(self) -> list[TraceLine]:
+        """One line a call, a wait, a takeover."""
+        return trace(self.events)
+
+    @property
+    def steps(self) -> Rows:
+        """The trace as a table."""
+        headings = ["ms", "what", "name", "effect", "states", "note"]
+        rows = [
+            [
+                f"{x.since_start_us / 1e3:.1f}",
+                f"{x.what} {x.step or ''}".strip(),
+                x.name,
+                x.effect,
+                ", ".join(x.states),
+                x.note,
+            ]
+            for x in self.trace
+        ]
+        return Rows(headings, rows)
+
+    def step(self, number: int) -> Rows:
+        """Return what a step was asked and what it answered, each with the commitment that binds it.
+
+        Errors: Refused when there is no such step.
+        """
+        told = [e for e in self.events if e.step == number]
+        if not told:
+            raise Refused(f"job {self.id[:8]} has no step {number}")
+        rows = []
+        for event in told:
+            for name, commitment in event.cells.items():
+                cell = self.cells.get((event.seq, name))
+                shown = body_value(cell["body"].encode()) if cell and cell["body"] is not None else "(not here)"
+                rows.append([event.seq, event.type, name, shown, commitment[:16]])
+        return Rows(["event", "type", "cell", "value", "commitment"], rows)
+
+    def timeline(self) -> go.Figure:
+        """Return the trace as a figure that shows without a kernel or a network."""
+        return timeline(self.trace, f"job {self.id[:8]}: {self.status}")
+
+    def export(self, path: str | Path, *, damaged: bool = False) -> Summary:
+        """Write the job's evidence zip. Errors: Corrupt when its record is broken; Refused."""
+        own = {"job": self.id, "tenant": self.tenant}
+        ledger = self._desk.sql("select * from ledger where job_id = $job and tenant_id = $tenant order by seq", **own)
+        erased = self._desk.sql("select * from erasures where job_id = $job and tenant_id = $tenant", **own)
+        source = Source(
+            tenant=self.tenant,
+            job=self.id,
+            lines=self.lines,
+            cells=[
+                Cell(s, n, r["salt"], None if r["body"] is None else r["body"].encode())
+                for (s, n), r in self.cells.items()
+            ],
+            transitions=[_transition(row) for row in ledger.rows],
+            erasures=[Erasure(r["seq"], r["name"], r["audit_seq"]) for r in erased.rows],
+        )
+        return write(source, Path(path), damaged=damaged)
+
+
+class Judgement:
+    """A verdict as lights with causes: the word beside each, for those who don't see the colour."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.exit_code = verdict.exit_code
+        marks = {"passed": "● passed", "failed": "✕ failed", "not shown": "○ not shown"}
+        self.layers = Rows(["layer", "verdict", "seen"], [[x.name, marks[x.status], x.summary] for x in verdict.layers])
+
+    def __repr__(self) -> str:
+        return f"{self.layers!r}\n{self.verdict.sentence} (exit {self.exit_code})"
+
+    def _repr_html_(self) -> str:
+        return f"{self.layers._repr_html_()}<p>{self.verdict.sentence} (exit {self.exit_code})</p>"
+
+
+def _transition(row: dict[str, Any]) -> Transition:
+    names = ("seq", "step", "attempt", "tool_name", "effect", "status", "epoch", "outcome")
+    fields: dict[str, Any] = {name: row[name] for name in names}
+    fields |= {name: (row[name] or b"").hex() for name in ("idempotency_key", "args_hash", "result_hash")}
+    return Transition(**fields)
+
+
+def _cell(row: dict[str, Any]) -> Cell:
+    return Cell(row["seq"], row["name"], row["salt"], None if row["body"] is None else row["body"].encode())

@@ -1,0 +1,99 @@
+"""Saved notebooks: small, without widget state, without code that belongs elsewhere, and honest."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import aetheris.workbench as wb
+from aetheris.domain.errors import Corrupt
+from aetheris.workbench.panels import TracePanel
+from aetheris.workbench.tables import Rows
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_a_saved_notebook_is_small_thin_and_carries_no_machine(path: Path) -> None:
+    """Widget state makes megabytes; definitions and SQL have no tests in a notebook."""
+    assert path.stat().st_size < 100_000
+    notebook = json.loads(path.read_text())
+    assert "widgets" not in notebook["metadata"]
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        outputs = json.dumps(cell.get("outputs", []))
+        assert not re.search(r"/(home|root|tmp|work)/", outputs)
+        if cell["cell_type"] == "code":
+            assert not re.search(r"^\s*(def|class|for|while)\s|\bselect\b", source, re.MULTILINE | re.IGNORECASE)
+            assert len(source.splitlines()) <= 8
+            assert cell["outputs"]
+
+
+def test_a_changed_byte_is_refused_where_the_notebook_opens(tmp_path: Path) -> None:
+    """What the notebook shows is only worth something if it refuses what was touched."""
+    shutil.copytree(ROOT / "data" / "fixtures" / "clean", tmp_path / "clean")
+    assert "every file's SHA-256 matches" in repr(wb.open(tmp_path / "clean"))
+    for victim in sorted((tmp_path / "clean").rglob("*.parquet")):
+        whole = victim.read_bytes()
+        victim.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(Corrupt):
+            wb.open(tmp_path / "clean")
+        victim.write_bytes(whole)
+
+
+def test_a_panel_says_as_values_what_it_shows() -> None:
+    """A cell that only shows a panel proves only that it ran."""
+    lake = wb.open(ROOT / "data" / "fixtures" / "clean")
+    panel = TracePanel(lake)
+    parked = lake.jobs.where(status="parked")[0]
+    panel.job_choice.value = parked.id
+    assert panel.selected is not None
+    assert panel.selected.id == parked.id
+    assert panel.rows_shown == len(parked.trace) == 5
+    panel.step_choice.value = 1
+    assert panel.code == f"lake.jobs[{parked.id!r}].step(1)"
+    assert "send_certificate" not in panel._inside.value
+    assert "mia_li" in panel._inside.value
+
+
+def test_what_a_log_holds_is_shown_as_text() -> None:
+    """A payload with markup must not run in an auditor's notebook."""
+    hostile = "<script>alert(1)</script><img src=x onerror=y>\u202e\x1b[2J"
+    shown = Rows(["<b>"], [[hostile]])
+    assert "<script" not in shown._repr_html_()
+    assert "<b>" not in shown._repr_html_()
+    assert "\x1b" not in repr(shown)
+    assert "\u202e" not in shown._repr_html_()
+
+
+def test_an_empty_table_says_so() -> None:
+    """Useful when empty too."""
+    assert repr(Rows(["a"], [])) == "no rows"
+
+
+def test_evidence_leaves_from_a_lake_and_verifies(tmp_path: Path) -> None:
+    """A job is exported from the lake alone, and an edited package fails."""
+    lake = wb.open(ROOT / "data" / "fixtures" / "clean")
+    package = tmp_path / "e.zip"
+    lake.jobs[0].export(package)
+    assert wb.verify(package).exit_code == 3
+    assert len(wb.open(package).jobs) == 1
+    data = bytearray(package.read_bytes())
+    data[data.index(b'"tool_name"') + 20] ^= 1
+    package.write_bytes(bytes(data))
+    assert wb.verify(package).exit_code == 1
+
+
+def test_a_broken_job_is_not_exported_as_sound(tmp_path: Path) -> None:
+    """Nothing is quietly repaired, and nothing broken leaves as sound."""
+    lake = wb.open(ROOT / "data" / "fixtures" / "edited_line")
+    broken = lake.jobs[1]
+    with pytest.raises(Corrupt):
+        broken.export(tmp_path / "e.zip")
+    broken.export(tmp_path / "d.zip", damaged=True)
+    assert wb.verify(tmp_path / "d.zip").exit_code == 1
