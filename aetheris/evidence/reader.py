@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
+from aetheris.domain import merkle
 from aetheris.domain.errors import Corrupt, Unusable
 from aetheris.evidence import archive, format, manifest
 from aetheris.evidence.format import LIMITS, Limits, Slot
@@ -205,6 +206,8 @@ def _rebuild(data: bytes, end: int, entries: list[_Entry]) -> dict[str, tuple[in
         if offset > directory:
             raise Corrupt("its data would end inside the directory", where=name)
         crc = zlib.crc32(memoryview(data)[start:offset])
+        if name == format.EVENTS and crc != entry.crc and (event := _changed_event(data[start:offset], data, entries)):
+            raise Corrupt(f"{event} is not the line that was hashed", where=name)
         header = archive.local_header(entry.name, crc, entry.size)
         _same(data, entry.offset, header, archive.LOCAL, archive.LOCAL_FIELDS, f"{name}, local header")
         listed = archive.central_header(entry.name, crc, entry.size, entry.offset)
@@ -217,6 +220,18 @@ def _rebuild(data: bytes, end: int, entries: list[_Entry]) -> dict[str, tuple[in
     if end + len(last) != len(data):
         raise Corrupt("bytes after the end record", where=f"byte {end + len(last)}")
     return spans
+
+
+def _changed_event(lines: bytes, data: bytes, entries: list[_Entry]) -> str:
+    """Name the first line that is not the one its leaf was made of, as a help to people; "" when none shows."""
+    leaves = next((e for e in entries if e.name == format.LEAVES.encode()), None)
+    if leaves is None:
+        return ""
+    at = leaves.offset + archive.LOCAL.size + len(leaves.name)
+    for number, line in enumerate(lines.split(b"\n")[:-1]):
+        if merkle.leaf_hash(line) != data[at + 32 * number : at + 32 * number + 32]:
+            return f"event {number + 1}"
+    return ""
 
 
 def _name(entry: _Entry, before: dict[str, tuple[int, int]]) -> str:

@@ -86,7 +86,9 @@ def test_evidence_leaves_from_a_lake_and_verifies(tmp_path: Path) -> None:
     data = bytearray(package.read_bytes())
     data[data.index(b'"tool_name"') + 20] ^= 1
     package.write_bytes(bytes(data))
-    assert wb.verify(package).exit_code == 1
+    verdict = wb.verify(package)
+    assert verdict.exit_code == 1
+    assert "event 3 is not the line that was hashed" in repr(verdict)
 
 
 def test_a_broken_job_is_not_exported_as_sound(tmp_path: Path) -> None:
