@@ -30,7 +30,8 @@ lint: $(DEV)     ## ruff, mypy strict, import rules
 	$(BIN)/lint-imports
 
 lab: $(RUN)      ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 serve: $(RUN)    ## a worker for the demo's agent, on the embedded PostgreSQL
 	$(BIN)/aetheris worker aetheris.demo.airline:airline

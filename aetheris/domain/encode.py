@@ -50,7 +50,10 @@ def body_bytes(value: Any) -> bytes:
     except orjson.JSONEncodeError as error:
         if "64-bit" not in str(error):
             raise Refused(f"can't be stored as JSON: {error}") from None
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("can't be stored as JSON: a string holds half of a surrogate pair") from None
 
 
 def body_value(body: bytes) -> Any:

@@ -63,7 +63,9 @@ def test_a_cells_body_keeps_any_json_value(value: object) -> None:
     assert body_bytes(body_value(body)) == body
 
 
-@pytest.mark.parametrize("value", [float("nan"), [1.0, float("inf")], {"a": {1, 2}}, "\ud800", {"k": object()}])
+@pytest.mark.parametrize(
+    "value", [float("nan"), [1.0, float("inf")], {"a": {1, 2}}, "\ud800", [2**70, "\ud800"], {"k": object()}]
+)
 def test_what_json_can_not_hold_is_refused(value: object) -> None:
     """A NaN quietly turned into null would be another result than the tool gave."""
     with pytest.raises(Refused):

@@ -35,18 +35,18 @@ def timeline(lines: Sequence[TraceLine], title: str) -> go.Figure:
             hoverinfo="text",
         )
     figure.update_layout(
-        title=html.escape(title) if lines else f"{html.escape(title)}: no events",
+        title={"text": html.escape(title) if lines else f"{html.escape(title)}: no events", "x": 0.01},
         xaxis_title="milliseconds since the job was created",
-        yaxis={"autorange": "reversed", "type": "category", "categoryorder": "array",
+        yaxis={"autorange": "reversed", "type": "category", "automargin": True, "categoryorder": "array",
                "categoryarray": [_label(row, x) for row, x in enumerate(lines)]},
         barmode="overlay",
-        height=120 + ROW_PIXELS * max(len(lines), 1),
-        margin={"l": 10, "r": 10, "t": 50, "b": 40},
+        height=170 + ROW_PIXELS * max(len(lines), 1),
+        margin={"l": 10, "r": 10, "t": 50, "b": 90},
         template="none",
         font={"color": "#888888"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+        legend={"orientation": "h", "y": -0.45, "x": 0, "yanchor": "top"},
     )  # fmt: skip
     return figure
 
