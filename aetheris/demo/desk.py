@@ -50,6 +50,18 @@ async def airline() -> Airline:
         raise
 
 
+async def leave() -> None:
+    """Close what the first call opened in this event loop, if it did.
+
+    A loop that ends with the pool's tasks still running cancels them, and on
+    Python 3.11 such a cancellation may be swallowed: the process would hang.
+    """
+    loop = asyncio.get_running_loop()
+    if (kept := _kept.pop(loop, None)) is not None:
+        _desks.pop(loop, None)
+        await kept.aclose()
+
+
 async def _open(loop: asyncio.AbstractEventLoop) -> Airline:
     async with AsyncExitStack() as stack:
         database = await asyncio.to_thread(Database.open)

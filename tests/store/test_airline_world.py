@@ -229,7 +229,10 @@ def test_a_worker_by_itself_finds_the_airline_of_its_store(database: Database, m
 
     async def run() -> str:
         name = await load(database, MADE.world)
-        answers = await asyncio.gather(*(_ask("list_all_airports", f"{name}/w") for _ in range(20)))
+        try:
+            answers = await asyncio.gather(*(_ask("list_all_airports", f"{name}/w") for _ in range(20)))
+        finally:
+            await desk.leave()
         assert len(set(answers)) == 1
         return answers[0]
 
