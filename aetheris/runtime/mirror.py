@@ -139,6 +139,9 @@ def _mirror_once(source: MirrorSource, lake: Lake, passed: Passed) -> Round:
         try:
             index = _round(source, lake, passed, counted, told)
             return Round(index.round, counted, time.monotonic() - start, tuple(told), index)
+        except _PutBack as table:
+            log.warning("lake table %s: the store counts from before its watermark; rows are told by key", table)
+            source.renew()
         except OSError as error:
             raise Refused(
                 f"lake {lake.folder}: can't write {error.filename or 'a file'} ({error.strerror or error}); "
@@ -185,6 +188,10 @@ def _require_own(lake: Lake, index: Index | None, cut: Cut) -> None:
         raise Refused(f"{lake.folder} is the lake of another store; give this one a folder of its own")
 
 
+class _PutBack(Exception):
+    """The store has forgotten transactions that the lake's watermark names."""
+
+
 class _Batch:
     """One table's part of a round."""
 
@@ -203,7 +210,8 @@ class _Batch:
         """
         name, known = self.head.shape.name, self.known
         if known and not self.moved and not self.mark.covers(known):
-            raise Overtaken(f"lake table {name}: another mirror took a newer cut")
+            # The head was read before the cut, so no other mirror explains it.
+            raise _PutBack(name)
         files = self._write()
         passed(f"written {name}")
         if not files and not self.moved and self.foreign == bool(known and known.foreign):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aetheris.domain.errors import Refused
-from aetheris.lake import open_lake, write_lake
+from aetheris.lake import open_lake, tables, write_lake
 from aetheris.runtime.mirror import mirror_once
 from aetheris.store.database import Database
 from tests.store.mirror_support import World, copy_of
@@ -83,6 +84,22 @@ def test_xids_used_again_after_a_restore_hide_no_row(world: World) -> None:
         ("default", "job-new", 1),
         ("default", "job-new", 2),
     ]
+
+
+def test_a_store_that_counts_backwards_is_told_by_key(world: World) -> None:
+    """Its numbers were reset: going on by them would skip every row until they catch up."""
+    world.write("job-a", 2)
+    world.mirror()
+    lake = world.lake()
+    head = lake.heads(lake.published())["events"]
+    assert head.watermark is not None
+    tables.append(head, [], replace(head.watermark, snapshot="999999:999999:"))
+    world.write("job-a", 2)
+    assert world.mirror().discrepancies == ()
+    world.assert_equal()
+    world.write("job-a", 1)
+    assert world.mirror().rows["events"] == 1
+    world.assert_equal()
 
 
 def test_a_job_that_went_another_way_after_a_restore_is_reported(world: World) -> None:
@@ -239,8 +256,6 @@ def test_a_rebuild_cut_short_is_taken_up_again(world: World, point: str) -> None
 
 def test_half_a_rebuild_is_not_believed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between making the table and adopting its files: an empty table that claims to be whole."""
-    from aetheris.lake import tables
-
     world.write("job-a", 2)
     world.mirror()
     put_back = restored(world)
