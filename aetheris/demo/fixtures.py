@@ -1,147 +1,187 @@
-"""The fixtures: one sound lake and one lake per named defect, from a seed alone.
+"""Makes `data/fixtures`: one clean store, one per named defect, and an evidence zip. Seeded; no clock, no chance.
 
     python -m aetheris.demo.fixtures data/fixtures
 
-No clock and no chance: the same code and pyarrow give the same bytes. Each
-defect is a function of its own over the sound rows, so that a reader sees what
-was done; `EXPECTED` says which check must find it, and what else follows.
+The same release of pyarrow gives the same bytes: it writes the Parquet files,
+and its version stands in their footers. With another release the rows are the
+same and some bytes are not; then make the folder anew and commit it whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from aetheris.demo.fixture_jobs import Rows, book, in_doubt, lines_of, rows_of, taken_over
+from aetheris.demo import fixtures_jobs
+from aetheris.demo.fixtures_defects import DEFECTS, GROUND, Defect
+from aetheris.demo.fixtures_scripts import Row, Rows, Script, lay
+from aetheris.domain.cells import Cell
+from aetheris.domain.errors import AetherisError, Refused
+from aetheris.domain.events import read
+from aetheris.domain.ledger import transition_of
+from aetheris.evidence import Erasure, Source
+from aetheris.evidence import write as write_evidence
 from aetheris.lake import write_lake
+from aetheris.lake.index import Index, LakeFile, TableEntry
+from aetheris.lake.parquet import TableWriter
+from aetheris.lake.schema import TABLES, TableShape
 
-SEED = 881
-MADE_AT = 1_795_000_000_000_000
-Lake = dict[str, Rows]
-VICTIM = 1  # the job that defects befall, among the sound ones
-
-
-def sound() -> Lake:
-    """Return the rows of the sound lake: jobs of two tenants, one taken over, one in doubt."""
-    chance = random.Random(SEED)
-    lake: Lake = {"events": [], "cells": [], "ledger": []}
-    for number in range(8):
-        tenant = "acme" if number % 2 else "default"
-        make = {5: taken_over, 7: in_doubt}.get(number, book)
-        for name, rows in rows_of(tenant, make, number, chance, MADE_AT + number * 1_000_000).items():
-            lake[name] += rows
-    return lake
+SUMS = "SHA256SUMS"
+#: The job that the evidence zip tells of: one with an erased cell.
+SHOWN = "erased"
 
 
-def _victim(lake: Lake) -> Rows:
-    jobs = list(dict.fromkeys(row["job_id"] for row in lake["events"]))
-    return [row for row in lake["events"] if row["job_id"] == jobs[VICTIM]]
+def write(folder: Path) -> dict[str, Defect]:
+    """Write all fixtures into `folder`, in place of those that are there, and return the defects.
+
+    Errors: Refused when the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / SUMS).is_file():
+        raise Refused(f"{folder}: holds other things than fixtures; give an empty or new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fixtures-") as made:
+        place = Path(made) / "fixtures"
+        defects = _write_all(place)
+        if folder.exists():
+            shutil.rmtree(folder)
+        place.rename(folder)
+    return defects
 
 
-def edited_line(lake: Lake) -> None:
-    """A word of one line was changed; its leaf was left."""
-    row = _victim(lake)[2]
-    row["line"] = row["line"].replace('"duration_us":7', '"duration_us":9')
+def defects() -> dict[str, Defect]:
+    """Return every defect by name: its rows, and what must be found in them."""
+    return {name: make(_ground()) for name, make in DEFECTS.items()}
 
 
-def dropped_event(lake: Lake) -> None:
-    """An event in the middle is gone, with its cells and its ledger row."""
-    gone = _victim(lake)[3]
-    for rows in lake.values():
-        rows[:] = [r for r in rows if (r["job_id"], r["seq"]) != (gone["job_id"], gone["seq"])]
+def sums(folder: Path) -> str:
+    """Return the SHA-256 of every file below `folder`, as `sha256sum` prints them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = (f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n" for p in files)
+    return "".join(lines)
 
 
-def swapped_order(lake: Lake) -> None:
-    """Two neighbours changed places: line and leaf of each stand under the other's number."""
-    one, two = _victim(lake)[2:4]
-    for name in ("line", "leaf"):
-        one[name], two[name] = two[name], one[name]
+def _write_all(folder: Path) -> dict[str, Defect]:
+    jobs = fixtures_jobs.scripts()
+    rows = lay(jobs.values())
+    fixtures_jobs.clean(jobs, rows)
+    _write_store(folder / "clean", rows)
+    _write_package(folder / "evidence" / "clean.zip", rows, jobs[SHOWN])
+    made = defects()
+    for defect in made.values():
+        _write_store(folder / defect.name, defect.rows)
+    (folder / "expected.json").write_text(json.dumps(_expected(made), indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(made), encoding="utf-8")
+    (folder / SUMS).write_text(sums(folder), encoding="utf-8")
+    return made
 
 
-def forged_result(lake: Lake) -> None:
-    """What a tool returned was rewritten beside its line."""
-    job = _victim(lake)[0]["job_id"]
-    cell = next(c for c in lake["cells"] if c["job_id"] == job and c["name"] == "result")
-    cell["body"] = cell["body"].replace("HAT", "XXX")
+def _ground() -> dict[str, Script]:
+    return {name: getattr(fixtures_jobs, name)() for name in GROUND}
 
 
-def two_starts(lake: Lake) -> None:
-    """The ledger says that one call was started twice."""
-    job = _victim(lake)[0]["job_id"]
-    end = next(r for r in lake["ledger"] if r["job_id"] == job and r["status"] == "committed" and r["effect"] == "once")
-    end["status"] = "started"
+def _write_store(folder: Path, rows: Rows) -> None:
+    tables = {}
+    for name, told in rows.tables.items():
+        shape = TABLES[name]
+        columns = [[row[column] for row in told] for column in shape.source]
+        tables[name] = pa.Table.from_batches([shape.batch(columns)])
+    at = max(row["recorded_at"] for told in rows.tables.values() for row in told)
+    index = write_lake(folder, tables, at=at)
+    if rows.forged:
+        _forge(folder, index, TABLES["events"], tables["events"], rows)
 
 
-def missing_ledger_row(lake: Lake) -> None:
-    """The end of a call was taken out of the ledger."""
-    job = _victim(lake)[0]["job_id"]
-    gone = next(r for r in lake["ledger"] if r["job_id"] == job and r["effect"] == "none")
-    lake["ledger"].remove(gone)
+def _forge(folder: Path, index: Index, shape: TableShape, events: pa.Table, rows: Rows) -> None:
+    # The lake's writer derives these columns from the line; a forger writes the file once more.
+    told = events.to_pylist()
+    for job, seq, column, value in rows.forged:
+        next(row for row in told if (row["job_id"], row["seq"]) == (job, seq))[column] = value
+    for file in index.tables["events"].files:
+        (folder / file.path).unlink()
+    writer = TableWriter(shape, folder, numbered=True)
+    writer.add(pa.RecordBatch.from_pylist(told, schema=shape.arrow))
+    files = tuple(LakeFile(f.path, f.sha256, f.bytes, f.rows) for f in writer.finish())
+    replace(index, tables=index.tables | {"events": TableEntry(files)}).write(folder)
 
 
-def wrong_genesis(lake: Lake) -> None:
-    """A whole true job was put under another tenant's name."""
-    job = _victim(lake)[0]["job_id"]
-    for rows in lake.values():
-        for row in rows:
-            if row["job_id"] == job:
-                row["tenant_id"] = "mallory"
+def _write_package(path: Path, rows: Rows, script: Script) -> None:
+    def mine(table: str) -> list[Row]:
+        return [row for row in rows.table(table) if row["job_id"] == script.job]
 
-
-def stale_epoch(lake: Lake) -> None:
-    """A worker that had lost its lease wrote on; everything after was hashed to fit."""
-    _rewrite(lake, 4, lambda line: line | {"epoch": 0})
-
-
-def event_after_end(lake: Lake) -> None:
-    """A job's end was moved one event forward; everything after was hashed to fit."""
-    last = len(_victim(lake)) - 2
-    _rewrite(lake, last, lambda line: line | {"type": "job_cancelled", "data": {"reason": "x"}, "cells": {}, "step": 0})
-
-
-#: Each defect by its name.
-DEFECTS: dict[str, Callable[[Lake], None]] = {
-    f.__name__: f
-    for f in (
-        edited_line, dropped_event, swapped_order, forged_result, two_starts, missing_ledger_row, wrong_genesis,
-        stale_epoch, event_after_end,
+    lines = [row["line"].encode() for row in mine("events")]
+    told = [transition_of(read(line)) for line in lines]
+    source = Source(
+        script.tenant,
+        script.job,
+        lines,
+        [
+            Cell(row["seq"], row["name"], row["salt"], None if row["body"] is None else row["body"].encode())
+            for row in mine("cells")
+        ],
+        [t for t in told if t is not None],
+        [Erasure(row["seq"], row["name"], row["audit_seq"]) for row in mine("erasures")],
     )
-}  # fmt: skip
+    path.parent.mkdir(parents=True)
+    write_evidence(source, path)
 
 
-def _rewrite(lake: Lake, index: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change one line of the victim and hash the rest of its chain anew, as an attacker would."""
-    events = _victim(lake)
-    values = [json.loads(row["line"]) for row in events]
-    values[index] = change(values[index])
-    for row, (line, leaf) in zip(events, lines_of(values), strict=True):
-        row["line"], row["leaf"] = line, leaf
+def _expected(made: dict[str, Defect]) -> dict[str, dict[str, object]]:
+    sound: dict[str, dict[str, object]] = {"clean": {"done": "Nothing is wrong.", "violations": {}}}
+    return sound | {name: {"done": defect.done, "violations": _by_check(defect)} for name, defect in made.items()}
 
 
-def write(folder: Path) -> None:
-    """Write every fixture below `folder`, what each shows, and the digest of every file."""
-    expected = {}
-    for name, defect in {"clean": lambda lake: None, **DEFECTS}.items():
-        lake = sound()
-        defect(lake)
-        place = folder / name
-        place.mkdir(parents=True)
-        write_lake(place, {table: pa.Table.from_pylist(rows) for table, rows in lake.items()}, at=MADE_AT)
-        expected[name] = " ".join((defect.__doc__ or "Nothing is wrong.").split())
-    text = "# Fixtures\n\nMade by `make fixtures` from a seed. One defect each, in `aetheris/demo/fixtures.py`.\n\n"
-    text += "".join(f"- `{name}`: {what}\n" for name, what in expected.items())
-    (folder / "README.md").write_text(text)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS")
-    sums = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n" for p in files]
-    (folder / "SHA256SUMS").write_text("".join(sums))
+def _by_check(defect: Defect) -> dict[str, list[dict[str, object]]]:
+    told: dict[str, list[dict[str, object]]] = {}
+    for found in sorted(defect.violations):
+        told.setdefault(found.check, []).append({"job": found.job, "seq": found.seq, "rule": found.rule})
+    return told
+
+
+def _readme(made: dict[str, Defect]) -> str:
+    lines = [
+        "# Fixtures",
+        "",
+        "Made by `make fixtures` from one seed; nothing here is edited by hand. `clean/` is a lake of 20 jobs by two",
+        "tenants in which every check passes. Each other folder is a small lake in which one thing was done, and",
+        "`expected.json` names every violation that the checks must find there, and no other.",
+        "`evidence/clean.zip` is one job's evidence. `SHA256SUMS` lists every file (`sha256sum -c SHA256SUMS`).",
+        "",
+        "How each was made, in a function of its own: `aetheris/demo/fixtures_defects.py`. Salts and ids are derived",
+        "from the seed, so they protect nothing here. People and accounts are invented.",
+        f"The Parquet files were written by pyarrow {version('pyarrow')}, whose version stands in their footers.",
+        "",
+        "| folder | what was done | found by |",
+        "|---|---|---|",
+    ]
+    for name, defect in made.items():
+        found = ", ".join(_by_check(defect))
+        lines.append(f"| `{name}` | {defect.done} | {found} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the fixtures into the folder that is named."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m aetheris.demo.fixtures FOLDER\n")
+        return 2
+    folder = Path(arguments[0])
+    try:
+        made = write(folder)
+    except AetherisError as error:
+        sys.stderr.write(f"aetheris: {error}\n")
+        return error.exit_code
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    sys.stdout.write(f"{folder}: a clean store, {len(made)} damaged ones, one evidence zip; {size / 1e6:.1f} MB\n")
+    return 0
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

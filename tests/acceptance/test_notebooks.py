@@ -54,11 +54,11 @@ def test_a_panel_says_as_values_what_it_shows() -> None:
     panel.job_choice.value = parked.id
     assert panel.selected is not None
     assert panel.selected.id == parked.id
-    assert panel.rows_shown == len(parked.trace) == 5
-    panel.step_choice.value = 1
-    assert panel.code == f"lake.jobs[{parked.id!r}].step(1)"
-    assert "send_certificate" not in panel._inside.value
-    assert "mia_li" in panel._inside.value
+    assert panel.rows_shown == len(parked.trace) == 7
+    panel.step_choice.value = 3
+    assert panel.code == f"lake.jobs[{parked.id!r}].step(3)"
+    assert "OSL" not in panel._inside.value
+    assert "NEW0A1" in panel._inside.value
 
 
 def test_what_a_log_holds_is_shown_as_text() -> None:
@@ -94,7 +94,7 @@ def test_evidence_leaves_from_a_lake_and_verifies(tmp_path: Path) -> None:
 def test_a_broken_job_is_not_exported_as_sound(tmp_path: Path) -> None:
     """Nothing is quietly repaired, and nothing broken leaves as sound."""
     lake = wb.open(ROOT / "data" / "fixtures" / "edited_line")
-    broken = lake.jobs[1]
+    broken = lake.jobs[0]
     with pytest.raises(Corrupt):
         broken.export(tmp_path / "e.zip")
     broken.export(tmp_path / "d.zip", damaged=True)
