@@ -174,10 +174,7 @@ class Job:
             tenant=self.tenant,
             job=self.id,
             lines=self.lines,
-            cells=[
-                Cell(s, n, r["salt"], None if r["body"] is None else r["body"].encode())
-                for (s, n), r in self.cells.items()
-            ],
+            cells=[_cell(row) for row in self.cells.values()],
             transitions=[_transition(row) for row in ledger.rows],
             erasures=[Erasure(r["seq"], r["name"], r["audit_seq"]) for r in erased.rows],
         )
