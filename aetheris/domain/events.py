@@ -52,7 +52,11 @@ TYPES: dict[str, dict[str, type]] = {
     "job_parked": {"reason": str},
     "job_retrying": {"reason": str},
     "job_resumed": {"resumed_by": str},
-    "wait_completed": {"correlation_key": str},  # cells: payload
+    "signal_received": {"correlation_key": str},  # cells: payload; `by` is who sent it
+    "wait_completed": {"correlation_key": str},  # delivers the signal of this key; expired?
+    "message_ignored": {"kind": str, "reason": str},  # taken from the inbox, without effect
+    "cancel_requested": {"reason": str},  # cancel, timeout. cells: why
+    "pause_requested": {},  # cells: why
     "timer_fired": {},
     "job_completed": {},  # cells: result
     "job_failed": {"reason": str},  # cells: error
@@ -67,8 +71,13 @@ TYPES: dict[str, dict[str, type]] = {
     "random_recorded": {},  # cells: value
     "state_checkpointed": {},  # cells: state
     "state_changed": {},
-    "approval_requested": {"correlation_key": str},
-    "approval_completed": {"correlation_key": str, "decision": str},
+    "approval_requested": {"correlation_key": str},  # role?, expires_at?. cells: title
+    "approval_completed": {"correlation_key": str, "decision": str},  # cells: why
+    "child_requested": {"agent": str, "child": str},
+    "child_completed": {"child": str, "status": str},  # cells: result or error
+    "patch_recorded": {"patch": str},  # the code took its new way here
+    # The world no longer confirms a recorded result: the job is parked until a person resumes it.
+    "confirmation_replay_failed": {"attempt": int, "tool_name": str, "reason": str},
 }
 
 #: Nothing follows these.

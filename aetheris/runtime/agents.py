@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, overload
 
 from pydantic import ValidationError
@@ -17,8 +18,18 @@ from aetheris.runtime.values import Shape, explain
 class Agent:
     """A function of (ctx) or (ctx, input) declared as an agent."""
 
-    def __init__(self, fn: Callable[..., Any], *, name: str | None, version: str) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None,
+        version: str,
+        accepts: Sequence[str] = (),
+        timeout: timedelta | None = None,
+    ) -> None:
         self.fn, self.name, self.version = fn, name or fn.__name__, version
+        self.accepts = tuple(accepts)
+        self.timeout_seconds = timeout.total_seconds() if timeout is not None else None
         self.is_async = inspect.iscoroutinefunction(fn)
         functools.update_wrapper(self, fn)
         signature, hints = signature_of(fn)
@@ -69,11 +80,24 @@ class Agent:
 @overload
 def agent(fn: Callable[..., Any], /) -> Agent: ...
 @overload
-def agent(*, name: str | None = None, version: str = "1") -> Callable[[Callable[..., Any]], Agent]: ...
 def agent(
-    fn: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1"
+    *, name: str | None = None, version: str = "1", accepts: Sequence[str] = (), timeout: timedelta | None = None
+) -> Callable[[Callable[..., Any]], Agent]: ...
+def agent(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    accepts: Sequence[str] = (),
+    timeout: timedelta | None = None,
 ) -> Agent | Callable[[Callable[..., Any]], Agent]:
-    """Declare a function as an agent. `version` is recorded with each job, in its first event."""
+    """Declare a function as an agent.
+
+    `version` is recorded with each job. A job that has begun is not touched by
+    code of another version, unless `accepts` names the version it began with.
+    `timeout` bounds a job of this agent from submission to end.
+    """
     if fn is not None:
         return Agent(fn, name=None, version="1")
-    return lambda fn: Agent(fn, name=name, version=version)
+    return lambda fn: Agent(fn, name=name, version=version, accepts=accepts, timeout=timeout)

@@ -1,6 +1,7 @@
 """One call of a tool, from its start record to its end record.
 
-    once         start record durable -> effect -> end record; a start without an end is a doubt
+    once         start record durable -> effect -> end record; a start without an end, a time-out or a lost
+                 connection is a doubt, which `confirm`, else a person, ends
     idempotent   the same, but a start without an end is run again under the same key
     none         effect -> end record; nothing is written before it
 
@@ -11,14 +12,17 @@ for: it rides the same commit as the next call's start.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
-from aetheris.runtime.tools import Call, idempotency_key
+from aetheris.runtime import confirm
+from aetheris.runtime.answers import Done, NotDone
+from aetheris.runtime.failpoints import reach
+from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
@@ -29,65 +33,85 @@ RETRY_LONGEST_SECONDS = 30.0
 REPR_LIMIT = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A call that started and whose end nobody recorded."""
-
-    step: int
-    tool: str
-    reason: str
-
-
-async def run_call(engine: Engine, step: ToolStep, recorded: Event | None) -> None:
+async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, recover_only: bool = False) -> None:
     """Bring one call to its end and queue what it resolved to.
 
     `recorded` is the last event of this step in the record, when its result
-    isn't there yet. Errors: Lost and Conflict when the lease is gone.
+    isn't there yet. With `recover_only` a doubt is looked into, but nothing is
+    begun anew. Errors: Lost and Conflict when the lease is gone.
     """
-    begin = _resume(engine, step, recorded)
-    if begin is None:
+    begin = await _resume(engine, step, recorded)
+    if begin is None or recover_only:
         return
     attempt, started, wait_seconds = begin
     if wait_seconds > 0:
         await asyncio.sleep(wait_seconds)
     while True:
         retry = await _attempt(engine, step, attempt, started=started)
-        if retry is None:
+        if retry is None or engine.grace_over:
             return
         attempt, started = attempt + 1, False
         await asyncio.sleep(retry)
 
 
-def _resume(engine: Engine, step: ToolStep, recorded: Event | None) -> tuple[int, bool, float] | None:
-    """Return (attempt, its start is recorded, seconds to wait first), or None when the call is in doubt."""
+async def _resume(engine: Engine, step: ToolStep, recorded: Event | None) -> tuple[int, bool, float] | None:
+    """Return (attempt, its start is recorded, seconds to wait first), or None when the call is over or in doubt."""
     if recorded is None:
         return 1, False, 0.0
     attempt = int(recorded.data["attempt"])
     if recorded.type == "tool_invocation_started":
         if step.tool.effect == "idempotent":
             return attempt, True, 0.0
-        _unknown(engine, step, attempt, "started, and the worker was lost before its end was recorded")
-        return None
+        reason = "started, and the worker was lost before its end was recorded"
+        return await _in_doubt(engine, step, attempt, reason)
     if recorded.type == "tool_invocation_unknown":
-        engine.doubt(Doubt(step.step, step.tool.name, str(recorded.data["reason"])))
-        return None
+        return await _ask(engine, step, attempt, str(recorded.data["reason"]), recorded.at)
     # An attempt that failed and is to be retried, or one shown not to have happened.
     due = recorded.at + int(recorded.data.get("retry_after_us", 0))
     return attempt + 1, False, max(0.0, (due - engine.now_of_log()) / 1e6)
 
 
+async def _in_doubt(engine: Engine, step: ToolStep, attempt: int, reason: str) -> tuple[int, bool, float] | None:
+    """Give the doubt its name on the record, then ask the tool whether it can end it."""
+    data = {"attempt": attempt, "effect": step.tool.effect, "reason": reason, "tool_name": step.tool.name}
+    unknown = engine.log.emit("tool_invocation_unknown", step=step.step, data=data)
+    engine.arrived(unknown, [])
+    return await _ask(engine, step, attempt, reason, unknown.at)
+
+
+async def _ask(
+    engine: Engine, step: ToolStep, attempt: int, reason: str, since_us: int
+) -> tuple[int, bool, float] | None:
+    """Let the tool's `confirm` end the doubt; what it can't tell stays in doubt."""
+    await engine.log.durable()
+    answer = await confirm.ask(engine, step, attempt)
+    data = {"attempt": attempt, "effect": step.tool.effect, "tool_name": step.tool.name}
+    bodies: list[tuple[str, bytes]] = []
+    if isinstance(answer, Done):
+        bodies, extra = _result(step, answer.result)
+        engine.arrived(_confirmed(engine, step, {**data, "outcome": "done", **extra}, bodies), bodies)
+        return None
+    if isinstance(answer, NotDone):
+        engine.arrived(_confirmed(engine, step, {**data, "outcome": "not_done"}, bodies), bodies)
+        return attempt + 1, False, 0.0
+    again = 0
+    if step.tool.confirmer is not None:
+        now = engine.now_of_log()
+        again = now + max(now - since_us, int(CONFIRM_AGAIN_SECONDS * 1e6))  # ever more seldom
+    engine.doubt(Doubt(step.step, step.tool.name, f"{reason}; {answer.reason}", again))
+    return None
+
+
+def _confirmed(engine: Engine, step: ToolStep, data: dict[str, Any], bodies: list[tuple[str, bytes]]) -> Event:
+    return engine.log.emit("tool_invocation_confirmed", step=step.step, data=data, bodies=bodies)
+
+
 async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
-    call = Call(
-        log.tenant,
-        log.job,
-        step.step,
-        attempt,
-        tool.name,
-        idempotency_key(log.tenant, log.job, step.step, tool.name),
-    )
+    call = confirm.call_of(engine, step, attempt)
     if tool.effect != "none" and not started:
+        reach("start.before")
         log.emit(
             "tool_invocation_started",
             step=step.step,
@@ -95,6 +119,9 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
             bodies=step.bodies,
         )
         await log.durable()
+        reach("start.after")
+    log.still_held()
+    reach("effect.before")
     began = time.perf_counter_ns()
     limit = asyncio.timeout(tool.timeout_seconds)
     try:
@@ -102,18 +129,31 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
             value = await tool.run(call, step.arguments)
     except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
         timed_out = limit.expired()
-        if timed_out and tool.effect == "once":
-            _unknown(engine, step, attempt, f"no answer within {tool.timeout_seconds:g} s")
-            return None
+        if tool.effect == "once" and (timed_out or tool.uncertain(error)):
+            lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
+            again = await _in_doubt(engine, step, attempt, lost)
+            return None if again is None else 0.0
         return _failed(engine, step, attempt, error, began, timed_out=timed_out)
-    try:
-        bodies, extra = tool.result_cells(value), {}
-    except Refused as error:
-        # The effect happened and must be on record; what it returned can't be.
-        shown = {"kind": "UnstorableResult", "message": f"the result {error}", "repr": repr(value)[:REPR_LIMIT]}
-        bodies, extra = [("error", body_bytes(_printable(shown)))], {"unstorable": True}
+    reach("effect.after")
+    bodies, extra = _result(step, value)
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
+
+
+def _result(step: ToolStep, value: Any) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
+    try:
+        return step.tool.result_cells(value), {}
+    except Refused as error:
+        # The effect happened and must be on record; what it returned can't be.
+        shown = {"kind": "UnstorableResult", "message": f"the result {error}", "repr": _safe_repr(value)}
+        return [("error", body_bytes(_printable(shown)))], {"unstorable": True}
+
+
+def _safe_repr(value: Any) -> str:
+    try:
+        return repr(value)[:REPR_LIMIT]
+    except Exception:  # noqa: BLE001  a foreign __repr__ must not undo the record of an effect
+        return f"<{type(value).__name__}>"
 
 
 def _failed(
@@ -126,7 +166,8 @@ def _failed(
     if attempt > tool.retries:
         _finish(engine, step, attempt, outcome, began, bodies, {})
         return None
-    wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
+    # Jitter keeps many jobs that failed together from trying again together; the record holds what was drawn.
+    wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS) * (1 + random.random() / 2)
     _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)}, last=False)
     return wait
 
@@ -152,18 +193,11 @@ def _finish(
         **extra,
     }
     cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
+    reach("end.before")
     event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
+    reach("end.after")
     if last:
-        engine.arrived(step, event, cells)
-
-
-def _unknown(engine: Engine, step: ToolStep, attempt: int, reason: str) -> None:
-    engine.log.emit(
-        "tool_invocation_unknown",
-        step=step.step,
-        data={"attempt": attempt, "effect": step.tool.effect, "reason": reason, "tool_name": step.tool.name},
-    )
-    engine.doubt(Doubt(step.step, step.tool.name, reason))
+        engine.arrived(event, cells)
 
 
 def _printable(value: dict[str, str]) -> dict[str, str]:

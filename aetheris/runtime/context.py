@@ -12,12 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.steps import CheckpointStep, Step, TimerStep, ToolStep
+from aetheris.runtime.agents import Agent
+from aetheris.runtime.answers import Approval
+from aetheris.runtime.steps import CheckpointStep, Step, ToolStep
 from aetheris.runtime.tools import Tool
 from aetheris.runtime.trampoline import Gather, Waitable
+from aetheris.runtime.waits import ApprovalStep, ChildStep, SignalStep, TimerStep
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
+
+
+#: Longest correlation key of a signal.
+KEY_LIMIT = 200
 
 
 class _Shared:
@@ -47,6 +54,14 @@ class _Shared:
         """Return a number from 0 to below 1 by the operating system, recorded: the same in every replay."""
         return self._engine.random()
 
+    def patched(self, patch: str) -> bool:
+        """Return True where the code takes its new way, False in a job that went past here the old way.
+
+        Use it to change code under jobs that are under way:
+        `if ctx.patched("new-fee"): ... else: ...`. What is said is recorded once and stays.
+        """
+        return self._engine.patched(patch)
+
 
 class Context(_Shared):
     """The ctx of an `async def` agent."""
@@ -72,6 +87,28 @@ class Context(_Shared):
     def sleep(self, duration: timedelta | float) -> Step:
         """Wait for `duration` (or seconds) by the database's clock; workers may come and go meanwhile."""
         return self._engine.make(TimerStep, seconds(duration))
+
+    def wait_signal(self, key: str, *, expires: timedelta | float | None = None) -> Step:
+        """Wait for the signal with this key and return its payload; it may have come before.
+
+        A key names one signal of the job: whoever waits for it again gets it
+        again. Errors: Expired where it is awaited, Refused for an empty key.
+        """
+        return self._engine.make(SignalStep, _key(key), _end(expires))
+
+    def approval(self, title: str, *, role: str | None = None, expires: timedelta | float | None = None) -> Step:
+        """Ask a person (of `role`, where given) and return their Approval, which is true only for a yes.
+
+        Nobody's answer by `expires` is a no with `.expired`.
+        """
+        return self._engine.make(ApprovalStep, title, role, _end(expires))
+
+    def child(self, agent: Agent, value: Any = None) -> Step:
+        """Start a job of `agent` and wait for its result, across crashes of either.
+
+        Errors: ChildFailed where it is awaited; Refused for a bad input.
+        """
+        return self._engine.make(ChildStep, agent, value)
 
     def checkpoint(self, state: Any) -> Step:
         """Record `state` as a resume point: from here on the code starts anew as fn(ctx, state).
@@ -100,6 +137,19 @@ class SyncContext(_Shared):
         """Wait for `duration` (or seconds), durably."""
         self._engine.block_on(self._engine.make(TimerStep, seconds(duration)))
 
+    def wait_signal(self, key: str, *, expires: timedelta | float | None = None) -> Any:
+        """Wait for a signal, as `Context.wait_signal` does."""
+        return self._engine.block_on(self._engine.make(SignalStep, _key(key), _end(expires)))
+
+    def approval(self, title: str, *, role: str | None = None, expires: timedelta | float | None = None) -> Approval:
+        """Ask a person, as `Context.approval` does."""
+        answer: Approval = self._engine.block_on(self._engine.make(ApprovalStep, title, role, _end(expires)))
+        return answer
+
+    def child(self, agent: Agent, value: Any = None) -> Any:
+        """Run a child job, as `Context.child` does."""
+        return self._engine.block_on(self._engine.make(ChildStep, agent, value))
+
     def checkpoint(self, state: Any) -> None:
         """Record `state` as a resume point, as `Context.checkpoint` does."""
         self._engine.block_on(self._engine.make(CheckpointStep, state))
@@ -111,3 +161,13 @@ def seconds(duration: timedelta | float) -> float:
     if not 0 <= value <= 100 * 366 * 86_400:
         raise Refused(f"can't sleep for {value:g} seconds: from 0 to a century")
     return value
+
+
+def _end(expires: timedelta | float | None) -> float | None:
+    return None if expires is None else seconds(expires)
+
+
+def _key(key: str) -> str:
+    if not isinstance(key, str) or not key or len(key) > KEY_LIMIT or not key.isprintable():
+        raise Refused(f"a signal's key is 1 to {KEY_LIMIT} printable characters, not {key!r:.60}")
+    return key

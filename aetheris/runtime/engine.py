@@ -2,9 +2,9 @@
 
 Replay and live are one loop: take the next resolution, deliver it, let the code
 run until it waits. In replay the resolutions are the record's, in the order of
-`seq`; afterwards they are what tools and timers bring, each written to the log
-first and delivered in the order in which it was written. So what the code sees
-is the same either way.
+`seq`; afterwards they are what tools, timers and the inbox bring, each written
+to the log first and delivered in the order in which it was written. So what
+the code sees is the same either way.
 
 Only one side runs at a time: the event loop, or the thread of a plain `def`
 job, which gets recorded results without leaving its thread and hands over to
@@ -15,51 +15,54 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from aetheris.domain.encode import body_bytes
-from aetheris.domain.errors import Diverged, Refused
+from aetheris.domain.errors import Conflict, Diverged, Lost, Refused
 from aetheris.domain.events import Event
+from aetheris.runtime import confirm
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.calls import Doubt, run_call
+from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.calls import run_call
+from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
-from aetheris.runtime.steps import CheckpointStep, Step, TimerStep, ToolStep
+from aetheris.runtime.rest import CANCEL_GRACE_SECONDS, Doubt, Suspended, rest_of
+from aetheris.runtime.steps import CheckpointStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
-from aetheris.runtime.trampoline import Trampoline, Waitable
+from aetheris.runtime.trampoline import Fiber, Trampoline, Waitable
+from aetheris.runtime.waits import ChildStep, WaitStep
 
 S = TypeVar("S", bound=Step)
-
-#: A job that only sleeps, for longer than this, gives its worker back.
-RELEASE_SLEEP_SECONDS = 1.0
-
-
-class Suspended(Exception):
-    """The job gives its worker back until `wake_at_us` (0: until someone tells it)."""
-
-    def __init__(self, wake_at_us: int, reason: str = "", *, handing_over: bool = False) -> None:
-        self.wake_at_us, self.reason, self.handing_over = wake_at_us, reason, handing_over
 
 
 class Engine:
     """Drives one job's code. `drive` returns its result, or raises what ended it."""
 
-    def __init__(self, agent: Agent, history: History, log: JobLog, *, leased_at: int) -> None:
+    def __init__(
+        self, agent: Agent, history: History, log: JobLog, *, leased_at: int, children: Children | None = None
+    ) -> None:
         self.agent, self.history, self.log = agent, history, log
         self.tenant, self.job = log.tenant, log.job
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
+        self.doubts: dict[int, Doubt] = {}
+        self.tasks: dict[asyncio.Task[None], Step] = {}
+        self.cancelled: Cancelled | None = None
+        self._children = children
         self._next_step = checkpoint.step if checkpoint else 0
         self._trampoline = Trampoline(self._started)
+        self._root: Fiber | None = None
         self._waiting: dict[int, Step] = {}
-        self._tasks: dict[asyncio.Task[None], Step] = {}
-        self._arrived: deque[tuple[Step, Event, list[tuple[str, bytes]]]] = deque()
-        self._doubts: list[Doubt] = []
+        self._patches: dict[str, bool] = {}
+        self._interrupt: Cancelled | None = None
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
+        self._wait_tasks: dict[int, asyncio.Task[None]] = {}
+        self._alarms: list[asyncio.TimerHandle] = []
         self._live = False
         self._draining = False
         self._thread: JobThread | None = None
@@ -69,7 +72,10 @@ class Engine:
     def make(self, kind: Callable[..., S], *args: Any) -> S:
         """Return a new step under the next number. Its number is spent even if it is never awaited."""
         self._next_step += 1
-        return kind(self._next_step, *args)
+        step = kind(self._next_step, *args)
+        frame = sys._getframe(2)  # whoever called ctx
+        step.where = frame.f_code.co_filename, frame.f_lineno
+        return step
 
     def part(self, part: Waitable[Any] | Coroutine[Any, Any, Any]) -> Waitable[Any]:
         """Return what `gather` may wait for; a coroutine becomes a fiber of its own."""
@@ -86,21 +92,33 @@ class Engine:
         recorded = self.history.randoms.get(step)
         if recorded is not None:
             return int(self.history.value(recorded, "value")) / 2**53
-        if self.history.resolutions:
-            raise _diverged(self.history.resolutions[0], "the code asks for a random number", "random")
+        if not self._fresh(step - 1):
+            raise diverged(self.history.resolutions, "the code asks for a random number", "random", step)
         number = secrets.randbits(53)
         self._write(lambda: self.log.emit("random_recorded", step=step, bodies=[("value", body_bytes(number))]))
         return number / 2**53
+
+    def patched(self, patch: str) -> bool:
+        """Return whether this job takes the new way at `patch`: recorded at the first live pass."""
+        known = self._patches.get(patch)
+        if known is None:
+            known = self._patches[patch] = patch in self.history.patches or self._fresh(self._next_step)
+            if known and patch not in self.history.patches:
+                self._write(lambda: self.log.emit("patch_recorded", data={"patch": patch}))
+        return known
 
     def block_on(self, waited: Waitable[Any]) -> Any:
         """Wait in the thread of a `def` job. Recorded results are delivered right here, without a hop."""
         assert self._thread is not None
         if not self._live:
             self._trampoline.begin(waited)
-            while not waited.done and self.history.resolutions:
-                self._deliver_recorded()
-        if not waited.done:
+            while not waited.done and self._interrupt is None and self._deliverable_here():
+                self._deliver()
+        if not waited.done and self._interrupt is None:
             self._thread.hand_over(lambda: self._until(waited))
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
         return waited.outcome()
 
     # What the worker calls.
@@ -108,43 +126,283 @@ class Engine:
     async def drive(self) -> Any:
         """Run the job until it returns, and return its result.
 
-        Errors: what the code raised; Suspended; Diverged; Lost and Conflict
-        when the lease is gone.
+        Errors: what the code raised; Cancelled; Suspended; Diverged; Lost and
+        Conflict when the lease is gone.
         """
         try:
-            if self.agent.is_async:
-                root = self._trampoline.spawn(self.agent.fn(Context(self), *self._input()), self.agent.name)
-                await self._until(root)
-                result = root.outcome()
-            else:
-                self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *self._input()), self.agent.name)
-                result = await self._thread.drive()
-            if self.history.resolutions:
-                raise _diverged(self.history.resolutions[0], "the code has ended", "the end")
+            if self.history.cancel is not None and not self.history.last_step:
+                self._take_interrupt(self.history.cancel)
+                assert self.cancelled is not None
+                raise self.cancelled  # nothing has begun: the code is not run at all
+            try:
+                result, error = await self._run_code(), None
+            except (Suspended, Diverged, Lost, Conflict):
+                raise
+            except (Exception, Cancelled) as raised:  # noqa: BLE001  the code's own end, once nothing is open
+                result, error = None, raised
+            await self._settle_down()
+            if error is not None:
+                raise error
             return result
         finally:
             await self._stop()
-
-    # What calls and timers report.
-
-    def arrived(self, step: Step, event: Event, bodies: list[tuple[str, bytes]]) -> None:
-        """Queue a resolution that has just been written to the log."""
-        self._arrived.append((step, event, bodies))
-        self._wake.set()
-
-    def doubt(self, doubt: Doubt) -> None:
-        """Note that a call's outcome is unknown: the job parks once nothing else is under way."""
-        self._doubts.append(doubt)
-        self._wake.set()
 
     def drain(self) -> None:
         """Give the worker back as soon as no call is under way."""
         self._draining = True
         self._wake.set()
 
+    # What calls, waits and the inbox report.
+
+    def arrived(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
+        """Queue what has just been written to the log; a resolution is delivered in its turn."""
+        self.history.add(event, bodies)
+        self._wake.set()
+
+    def doubt(self, doubt: Doubt) -> None:
+        """Note that a call's outcome is unknown: the job parks once nothing else is under way."""
+        self.doubts[doubt.step] = doubt
+        self._wake.set()
+
+    def resolved(self, step: int, *, again: bool) -> None:
+        """Note that a person ended a doubt; `again`: by saying that the attempt did not happen."""
+        self.doubts.pop(step, None)
+        if again and self._live and step in self._waiting:
+            self._launch(self._waiting[step])
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Ask anew whether the job has anything left to do here."""
+        self._wake.set()
+
+    @property
+    def config_sha256(self) -> str:
+        """The digest of the configuration under which this job was submitted."""
+        return str(self.history.genesis.data["config_sha256"])
+
     def now_of_log(self) -> int:
         """The database's time as this worker knows it, microseconds."""
         return self.log.clock.now_us()
+
+    def child_ended(self, child: str) -> None:
+        """Look at once whether this child's end can be recorded."""
+        if self._children is not None:
+            self._children.ended(child)
+
+    @property
+    def calls_under_way(self) -> bool:
+        """True while a tool is being called."""
+        return any(isinstance(step, ToolStep) for step in self.tasks.values())
+
+    # The loop of replay and live.
+
+    async def _run_code(self) -> Any:
+        if self.agent.is_async:
+            self._root = self._trampoline.spawn(self.agent.fn(Context(self), *self._input()), self.agent.name)
+            await self._until(self._root)
+            result = self._root.outcome()
+        else:
+            self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *self._input()), self.agent.name)
+            result = await self._thread.drive()
+        left = [e for e in self.history.resolutions if e.step not in self._waiting and e.step]
+        if left:
+            raise diverged(left, "the code has ended", "the end")
+        return result
+
+    async def _until(self, waited: Waitable[Any]) -> None:
+        self._trampoline.run()
+        self._trampoline.begin(waited)
+        while not waited.done and self._interrupt is None:
+            if self._failure is not None:
+                raise self._failure
+            if self._next_is_recorded():
+                await confirm.recorded_result(self, self._waiting, self.history.resolutions[0])
+                self._deliver()
+            elif not self._live:
+                self._go_live()
+            elif rest := rest_of(self, draining=self._draining):
+                raise rest
+            elif self._draining or self.history.paused_by or not self.history.resolutions:
+                await self._woken()
+            else:
+                self._deliver()
+
+    def _go_live(self) -> None:
+        if self.history.paused_by:
+            raise Suspended(0, f"paused by {self.history.paused_by}", waits_for="paused")
+        self._live = True
+        self._watch_clock()
+        for step in list(self._waiting.values()):
+            self._launch(step)
+
+    def _next_is_recorded(self) -> bool:
+        # What the inbox brought at the very start counts as on record: it precedes all that is new.
+        return bool(self.history.resolutions) and (
+            not self._live or self.history.resolutions[0].seq <= self.history.recorded_head
+        )
+
+    def _deliverable_here(self) -> bool:
+        queue = self.history.resolutions
+        return bool(queue) and not confirm.wanted(self, self._waiting.get(queue[0].step), queue[0])
+
+    def _fresh(self, last_step: int) -> bool:
+        """Return whether the code is past all that was on record when this worker took the job."""
+        left = self.history.resolutions
+        return not (left and left[0].seq <= self.history.recorded_head) and self.history.last_step <= last_step
+
+    def _deliver(self) -> None:
+        event = self.history.resolutions.popleft()
+        if event.type == "cancel_requested":
+            self._take_interrupt(event)
+            return
+        step = self._waiting.pop(event.step, None)
+        if (over := self._wait_tasks.pop(event.step, None)) is not None:
+            over.cancel()
+        if step is None:
+            raise diverged([event], "the code doesn't wait for it", "nothing")
+        if event.seq <= self.history.recorded_head:
+            self._compare(step, event)
+        self.now_us = event.at
+        step.settle(event, self.history)
+        self.history.forget(event)
+        self._trampoline.run()
+
+    def _take_interrupt(self, event: Event) -> None:
+        self.now_us = event.at
+        self.cancelled = Cancelled(event.data["reason"], event.by)
+        if self._root is not None:
+            self._trampoline.throw(self._root, self.cancelled)
+            self._trampoline.run()
+        else:
+            self._interrupt = self.cancelled
+
+    def _compare(self, step: Step, recorded: Event) -> None:
+        """Return only if the step is the one on record, arguments included. Errors: Diverged."""
+        step.check(recorded, self.history)
+        asked = self.history.asked.get(step.step)
+        if asked is not None and asked is not recorded:
+            step.check(asked, self.history)
+
+    def _started(self, waited: Waitable[Any]) -> None:
+        if isinstance(waited, Step):
+            self._waiting[waited.step] = waited
+            if self._live:
+                self._launch(waited)
+
+    # What begins, and what is under way.
+
+    def _launch(self, step: Step) -> None:
+        recorded = self.history.last_call.get(step.step) or self.history.waits.get(step.step)
+        if recorded is not None:
+            self._compare(step, recorded)
+        if isinstance(step, CheckpointStep):
+            self._checkpoint(step)
+        elif isinstance(step, WaitStep):
+            self._begin_wait(step, recorded)
+        elif isinstance(step, ToolStep) and not self.grace_over:
+            self._spawn(run_call(self, step, recorded), step)
+
+    def _begin_wait(self, step: WaitStep, recorded: Event | None) -> None:
+        if recorded is None:
+            until_us = None if step.seconds is None else self.now_of_log() + int(step.seconds * 1e6)
+            data, bodies = step.request(until_us)
+            if isinstance(step, ChildStep):
+                data["child"] = self._children_here().mint()
+            recorded = self.log.emit(step.asked, step=step.step, data=data, bodies=bodies)
+            self.arrived(recorded, bodies)
+        step.until_us = recorded.data.get("expires_at")
+        received = self.history.received.get(str(recorded.data.get("correlation_key")))
+        if received is not None and recorded.type == "job_waiting":
+            data = {"correlation_key": recorded.data["correlation_key"], "received_seq": received.seq}
+            self.arrived(self.log.emit("wait_completed", step=step.step, data=data), [])
+        elif isinstance(step, ChildStep):
+            step.child = recorded.data["child"]
+            self._spawn(self._children_here().run(self, step), step)
+        else:
+            self._spawn(self._wait(step), step)
+
+    async def _wait(self, step: WaitStep) -> None:
+        while step.until_us is None:
+            await asyncio.Event().wait()
+        while (left := step.until_us - self.now_of_log()) > 0:
+            await asyncio.sleep(left / 1e6)
+        if step.step in self.history.waits:  # else an answer came first
+            self.arrived(self.log.emit(step.expire_type, step=step.step, data=step.expiry()), [])
+
+    def _checkpoint(self, step: CheckpointStep) -> None:
+        if len(self._waiting) > 1:
+            raise Refused(f"step {step.step}: a checkpoint while other steps are under way; await them first")
+        bodies = self.agent.state_cells(step.state)
+        self.arrived(self.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
+
+    def _watch_clock(self) -> None:
+        """Set the alarms of the job itself: its deadline, and the end of a cancelled job's grace."""
+        deadline = self.history.genesis.data.get("expires_at")
+        loop = asyncio.get_running_loop()
+        if self.history.cancel is None and deadline is not None:
+            wait_seconds = max(0.0, (deadline - self.now_of_log()) / 1e6)
+            self._alarms.append(loop.call_later(wait_seconds, self._overdue))
+        if self.history.cancel is not None:
+            over = self.history.cancel.at + int(CANCEL_GRACE_SECONDS * 1e6)
+            wait_seconds = max(0.0, (over - self.now_of_log()) / 1e6) + 0.01
+            self._alarms.append(loop.call_later(wait_seconds, self._wake.set))
+
+    def _overdue(self) -> None:
+        if self.history.cancel is None:
+            try:
+                self.arrived(self.log.emit("cancel_requested", data={"reason": "timeout"}, by="system"), [])
+            except (Lost, Conflict) as error:
+                self._failure = error
+            self._watch_clock()
+
+    @property
+    def grace_over(self) -> bool:
+        """True when a cancelled job has had its time to clean up: nothing new begins."""
+        cancel = self.history.cancel
+        return cancel is not None and self.now_of_log() > cancel.at + CANCEL_GRACE_SECONDS * 1e6
+
+    def _children_here(self) -> Children:
+        if self._children is None:
+            raise Refused("child jobs need a worker: there is none here")
+        return self._children
+
+    def _spawn(self, running: Coroutine[Any, Any, None], step: Step) -> None:
+        task = asyncio.get_running_loop().create_task(running)
+        self.tasks[task] = step
+        task.add_done_callback(self._task_done)
+        if isinstance(step, WaitStep):
+            self._wait_tasks[step.step] = task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = self._failure or task.exception()
+        self._wake.set()
+
+    async def _woken(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+
+    async def _settle_down(self) -> None:
+        """After the code has ended: let open calls end, and leave none of them in doubt unsaid.
+
+        Errors: Suspended when a call stays in doubt: such a job can't end.
+        """
+        self._live = True
+        for step in self._waiting.values():
+            last = self.history.last_call.get(step.step)
+            under_way = step in self.tasks.values() or step.step in self.doubts
+            if last is None or under_way or not isinstance(step, ToolStep) or step.tool.effect != "once":
+                continue
+            if last.type in ("tool_invocation_started", "tool_invocation_unknown"):
+                self._spawn(run_call(self, step, last, recover_only=True), step)
+        open_calls = [t for t, s in self.tasks.items() if isinstance(s, ToolStep) and s.tool.effect != "none"]
+        if open_calls:
+            await asyncio.wait(open_calls)
+        if self._failure is not None:
+            raise self._failure
+        if self.doubts:
+            raise Suspended.in_doubt(self.doubts)
 
     def _input(self) -> tuple[Any, ...]:
         """Return what the code starts with: the job's input, or the state of its last checkpoint."""
@@ -157,119 +415,6 @@ class Engine:
         if cell is None or cell.body is None:
             raise Refused(f"the job's {name} was erased: it can't go on")
         return (self.agent.input_value(self.history.value(event, name)),)
-
-    # The loop of replay and live.
-
-    async def _until(self, waited: Waitable[Any]) -> None:
-        self._trampoline.run()
-        self._trampoline.begin(waited)
-        while not waited.done:
-            if self._failure is not None:
-                raise self._failure
-            if self.history.resolutions:
-                self._deliver_recorded()
-            elif not self._live:
-                self._live = True
-                for step in list(self._waiting.values()):
-                    self._launch(step)
-            elif self._draining:
-                # What is under way ends and is recorded; nothing new begins. The next holder delivers it.
-                if not self._calls_under_way():
-                    raise Suspended(self.now_of_log(), handing_over=True)
-                await self._woken()
-            elif self._arrived:
-                self._deliver_arrived()
-            else:
-                await self._idle()
-
-    def _deliver_recorded(self) -> None:
-        event = self.history.resolutions.popleft()
-        step = self._waiting.pop(event.step, None)
-        if step is None:
-            raise _diverged(event, "the code doesn't wait for it", "nothing")
-        self._compare(step, event)
-        self._settle(step, event)
-
-    def _deliver_arrived(self) -> None:
-        step, event, bodies = self._arrived.popleft()
-        del self._waiting[step.step]
-        self.history.remember(event, bodies)
-        self._settle(step, event)
-        self.history.forget(event)
-
-    def _compare(self, step: Step, recorded: Event) -> None:
-        """Return only if the step is the one on record, arguments included. Errors: Diverged."""
-        step.check(recorded, self.history)
-        asked = self.history.asked.get(step.step)
-        if asked is not None and asked is not recorded:
-            step.check(asked, self.history)
-
-    def _settle(self, step: Step, event: Event) -> None:
-        self.now_us = event.at
-        step.settle(event, self.history)
-        self._trampoline.run()
-
-    def _started(self, waited: Waitable[Any]) -> None:
-        if isinstance(waited, Step):
-            self._waiting[waited.step] = waited
-            if self._live:
-                self._launch(waited)
-
-    def _launch(self, step: Step) -> None:
-        recorded = self.history.last_call.get(step.step) or self.history.timers.get(step.step)
-        if recorded is not None:
-            self._compare(step, recorded)
-        if isinstance(step, CheckpointStep):
-            self._checkpoint(step)
-            return
-        running = run_call(self, step, recorded) if isinstance(step, ToolStep) else self._sleep(step, recorded)
-        task = asyncio.get_running_loop().create_task(running)
-        self._tasks[task] = step
-        task.add_done_callback(self._task_done)
-
-    def _checkpoint(self, step: CheckpointStep) -> None:
-        if len(self._waiting) > 1:
-            raise Refused(f"step {step.step}: a checkpoint while other steps are under way; await them first")
-        bodies = self.agent.state_cells(step.state)
-        self.arrived(step, self.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
-
-    async def _sleep(self, step: Step, recorded: Event | None) -> None:
-        assert isinstance(step, TimerStep)
-        if recorded is None:
-            step.until_us = self.now_of_log() + int(step.seconds * 1e6)
-            data = {"wait_type": "timer", "expires_at": step.until_us}
-            self.log.emit("job_waiting", step=step.step, data=data)
-        else:
-            step.until_us = int(recorded.data["expires_at"])
-        self._wake.set()
-        while (left := step.until_us - self.now_of_log()) > 0:
-            await asyncio.sleep(left / 1e6)
-        self.arrived(step, self.log.emit("timer_fired", step=step.step), [])
-
-    async def _idle(self) -> None:
-        """Wait until something arrives. Errors: Suspended when the job should give its worker back."""
-        timers = [step.until_us for step in self._tasks.values() if isinstance(step, TimerStep)]
-        if len(timers) == len(self._tasks) and 0 not in timers:
-            if self._doubts:
-                raise Suspended(0, f"step {self._doubts[0].step} {self._doubts[0].tool}: {self._doubts[0].reason}")
-            if not timers:
-                raise Refused("the job waits for something that nothing will bring")
-            if min(timers) - self.now_of_log() > RELEASE_SLEEP_SECONDS * 1e6:
-                raise Suspended(min(timers))
-        await self._woken()
-
-    async def _woken(self) -> None:
-        await self._wake.wait()
-        self._wake.clear()
-
-    def _calls_under_way(self) -> bool:
-        return any(isinstance(step, ToolStep) for step in self._tasks.values())
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = self._failure or task.exception()
-        self._wake.set()
 
     def _write(self, emit: Callable[[], Any]) -> None:
         # The log belongs to the loop: a job's thread must not write while the journal takes.
@@ -285,14 +430,9 @@ class Engine:
     async def _stop(self) -> None:
         if self._thread is not None:
             self._thread.abandon()
-        tasks = list(self._tasks)
+        for alarm in self._alarms:
+            alarm.cancel()
+        tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _diverged(recorded: Event, says: str, actual: str) -> Diverged:
-    name = History.describe(recorded)
-    return Diverged(
-        f"step {recorded.step}: the record holds {name}, {says}", step=recorded.step, recorded=name, actual=actual
-    )

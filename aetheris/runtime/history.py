@@ -15,8 +15,18 @@ from aetheris.domain.events import Event
 from aetheris.store.history import Record
 
 _RESOLVES = frozenset(
-    {"tool_invocation_finished", "timer_fired", "state_checkpointed", "wait_completed", "approval_completed"}
+    {
+        "tool_invocation_finished",
+        "timer_fired",
+        "state_checkpointed",
+        "wait_completed",
+        "approval_completed",
+        "child_completed",
+        "cancel_requested",  # delivered to the job itself, in its place among the others
+    }
 )
+#: They begin a wait that an event of _RESOLVES ends.
+_WAITS = frozenset({"job_waiting", "approval_requested", "child_requested"})
 
 
 class History:
@@ -30,11 +40,23 @@ class History:
         self.last_call: dict[int, Event] = {}
         #: step -> the event that holds its arguments: its start, or its end where there is no start
         self.asked: dict[int, Event] = {}
-        self.timers: dict[int, Event] = {}
+        #: step -> the event that began a wait which is not over
+        self.waits: dict[int, Event] = {}
+        #: correlation key -> the event that received this signal
+        self.received: dict[str, Event] = {}
+        self.patches: set[str] = set()
+        #: steps whose recorded result the world did not confirm, and those of them that a person let pass
+        self.unconfirmed: set[int] = set()
+        self.excused: set[int] = set()
+        self.paused_by = ""
+        self.cancel: Event | None = None
+        self.last_step = 0  # the highest step number on record
         self.randoms: dict[int, Event] = {}
         self.checkpoint: Event | None = None
         self.first_leased_at = 0
         self.last_at = 0
+        #: Events up to here were on record when this worker took the job.
+        self.recorded_head = 0
         self.genesis = self._read(record, head_leaf, checkpoint_seq)
 
     def _read(self, record: Record, head_leaf: bytes, checkpoint_seq: int) -> Event:
@@ -50,27 +72,50 @@ class History:
             if previous is not None and event.seq == previous[0].seq + 1 and event.prev != previous[1].hex():
                 raise Corrupt(f"job {self.job[:8]}: event {event.seq} does not follow its predecessor")
             previous = event, leaf
-            self._index(event, checkpoint_seq)
-        self.last_at = events[-1].at
+            self._index_from(event, checkpoint_seq)
+        self.last_at, self.recorded_head = events[-1].at, events[-1].seq
         return events[0]
 
-    def _index(self, event: Event, checkpoint_seq: int) -> None:
+    def _index_from(self, event: Event, checkpoint_seq: int) -> None:
         if event.type == "job_leased" and not self.first_leased_at:
             self.first_leased_at = event.at
-        if event.seq <= checkpoint_seq:
-            if event.seq == checkpoint_seq:
-                self.checkpoint = event
-            return
+        if event.seq > checkpoint_seq or event.type == "signal_received":
+            self.index(event)
+        elif event.seq == checkpoint_seq:
+            self.checkpoint = event
+
+    def index(self, event: Event) -> None:
+        """Take one more event into account: from the record, or just written."""
+        self.last_step = max(self.last_step, event.step)
         if event.type.startswith("tool_invocation_"):
             self.last_call[event.step] = event
             if "args" in event.cells:
                 self.asked[event.step] = event
-        elif event.type == "job_waiting" and event.step:
-            self.timers[event.step] = event
+        elif event.type in _WAITS and event.step:
+            self.waits[event.step] = event
         elif event.type == "random_recorded":
             self.randoms[event.step] = event
+        else:
+            self._index_of_job(event)
         if self._resolves(event):
+            self.waits.pop(event.step, None)
             self.resolutions.append(event)
+
+    def _index_of_job(self, event: Event) -> None:
+        match event.type:
+            case "signal_received":
+                self.received[event.data["correlation_key"]] = event
+            case "patch_recorded":
+                self.patches.add(event.data["patch"])
+            case "pause_requested":
+                self.paused_by = event.by
+            case "job_resumed":
+                self.paused_by = ""
+                self.excused |= self.unconfirmed
+            case "cancel_requested":
+                self.cancel, self.paused_by = event, ""
+            case "confirmation_replay_failed":
+                self.unconfirmed.add(event.step)
 
     @staticmethod
     def _resolves(event: Event) -> bool:
@@ -96,15 +141,18 @@ class History:
                 bodies[part] = body_value(found.body)
         return cells.assemble(name, bodies)
 
-    def remember(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
+    def add(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
         """Add an event just written, so that it settles its step as a replay would."""
         for name, body in bodies:
             self.cells[event.seq, name] = Cell(event.seq, name, None, body)
+        self.index(event)
 
     def forget(self, event: Event) -> None:
-        """Let go of a delivered event's bodies: a long job must not hold them all."""
+        """Let go of what a delivered event stands on: a long job must not hold it all."""
         for name in event.cells:
             self.cells.pop((event.seq, name), None)
+        self.last_call.pop(event.step, None)
+        self.asked.pop(event.step, None)
 
     @staticmethod
     def describe(event: Event) -> str:

@@ -8,12 +8,14 @@ promise that they are: nothing with an effect may begin before it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aetheris.domain import cells, events, ledger, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.encode import line_bytes
+from aetheris.domain.errors import Lost
 from aetheris.domain.events import Event
 from aetheris.domain.jobs import STATUS_AFTER, JobStatus
 from aetheris.runtime.clock import Clock
@@ -71,13 +73,27 @@ class JobLog:
         self.tenant, self.job, self.epoch, self.by = tenant, job, epoch, by
         self._journal, self.clock = journal, clock
         self._head_seq, self._head_leaf, self._last_at = head_seq, head_leaf, last_at
+        #: This process's monotonic clock up to which the lease was granted when last heard of.
+        self.alive_until = float("inf")
         self._batch: Batch | None = None
         self._saved: asyncio.Future[None] | None = None
         self._in_flight: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
-    def emit(self, type: str, *, step: int = 0, data: dict[str, Any] | None = None, bodies: Bodies = ()) -> Event:
+    def emit(
+        self,
+        type: str,
+        *,
+        step: int = 0,
+        data: dict[str, Any] | None = None,
+        bodies: Bodies = (),
+        by: str = "",
+        taken: str = "",
+    ) -> Event:
         """Add an event to the log; it is durable once `durable()` returns.
+
+        `by` is whose doing it is, where it is not this worker's; `taken` the
+        message of the inbox that it makes of record, in the same commit.
 
         Errors: whatever ended this log before (Lost, Conflict).
         """
@@ -89,7 +105,7 @@ class JobLog:
             seq=self._head_seq + 1,
             prev=self._head_leaf,
             at=self._last_at,
-            by=self.by,
+            by=by or self.by,
             epoch=self.epoch,
             type=type,
             step=step,
@@ -101,6 +117,8 @@ class JobLog:
         batch.leaves.append(leaf)
         batch.cells.extend(made)
         batch.last_at = self._last_at
+        if taken:
+            batch.taken.append((event.seq, taken))
         transition = ledger.transition_of(event)
         if transition is not None:
             batch.ledger.append(transition)
@@ -112,10 +130,24 @@ class JobLog:
         self._head_seq, self._head_leaf = event.seq, leaf
         return event
 
-    def release(self, status: JobStatus, wake_at_us: int) -> None:
+    def take_silently(self, message: str) -> None:
+        """Take a message of the inbox that needs no event of its own."""
+        self._pending().taken.append((self._head_seq, message))
+
+    def release(self, status: JobStatus, wake_at_us: int, waits_for: str = "") -> None:
         """Let the lease go with what is pending; the job wakes at `wake_at_us` (0: when told)."""
         batch = self._pending()
+        batch.waits_for = waits_for
         batch.status, batch.release, batch.wake_at = status, True, wake_at_us
+
+    def still_held(self) -> None:
+        """Return only if the lease may still be ours, for an effect that is about to begin.
+
+        The database's word decides; this only keeps a process that slept past
+        its lease from beginning an effect before it has asked. Errors: Lost.
+        """
+        if time.monotonic() > self.alive_until:
+            raise Lost(f"job {self.job[:8]}: nothing was heard of the lease for too long; the effect was not begun")
 
     async def durable(self) -> None:
         """Return once everything emitted so far is committed.

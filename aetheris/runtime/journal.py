@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aetheris.domain.errors import AetherisError, Lost
+from aetheris.runtime.failpoints import reach
 from aetheris.runtime.joblog import JobLog
 from aetheris.store.append import Batch, JobKey, append, heads
 from aetheris.store.database import Connection
@@ -79,6 +80,7 @@ class Journal:
                 if self._connection is None or self._connection.closed:
                     self._connection = await self._connect()
                 sent = True
+                reach("commit.before")
                 refused = await append(self._connection, self._worker, [batch for _, batch, _ in round_])
             except Unreachable as error:
                 _log.warning("%s", error)
@@ -97,6 +99,7 @@ class Journal:
                 _settle(round_, dict.fromkeys((b.key for _, b, _ in round_), Lost(f"the journal stopped: {error!r}")))
                 raise
             else:
+                reach("commit.after")
                 self.commits += 1
                 _settle(round_, refused)
                 return

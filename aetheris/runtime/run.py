@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +13,25 @@ from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
-from aetheris.runtime.engine import Engine, Suspended
+from aetheris.runtime.engine import Engine
+from aetheris.runtime.failpoints import reach
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
+from aetheris.runtime.rest import Suspended
+from aetheris.runtime.taking import take
 from aetheris.store.history import Record
+from aetheris.store.inbox import Message
 from aetheris.store.leases import Lease
 
 _log = logging.getLogger(__name__)
 
-#: A wait shorter than this leaves a job `waiting`, a longer one `parked`.
-PARK_SECONDS = 60
+#: A reason stands in the open line; it stays short.
+REASON_LIMIT = 1000
+TERMINAL_WORDS = frozenset({"completed", "failed", "cancelled"})
 #: A job that couldn't even be begun is tried again after this long.
 GIVE_BACK_SECONDS = 30.0
 
@@ -41,11 +49,26 @@ class End:
 class Run:
     """Drives one leased job and writes how it ends."""
 
-    def __init__(self, agent: Agent, lease: Lease, record: Record, journal: Journal, clock: Clock, worker: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        lease: Lease,
+        record: Record,
+        journal: Journal,
+        clock: Clock,
+        worker: str,
+        *,
+        children: Children,
+        inbox: Sequence[Message] = (),
+    ) -> None:
         self._agent, self._lease, self._record = agent, lease, record
         self._journal, self._clock, self._worker = journal, clock, worker
+        self._children, self._inbox = children, inbox
+        self._taken: set[str] = set()
+        self._log: JobLog | None = None
         self._engine: Engine | None = None
         self.letting_go = False
+        self.alive_until = float("inf")
 
     async def run(self) -> End:
         """Take the job as far as it goes; never raises but CancelledError."""
@@ -56,7 +79,7 @@ class Run:
             _log.error("%s", error)
             return End("corrupt", GIVE_BACK_SECONDS * 10, str(error))
         self._record = Record()
-        log = JobLog(
+        log = self._log = JobLog(
             self._journal,
             self._clock,
             tenant=self._lease.tenant,
@@ -67,12 +90,13 @@ class Run:
             last_at=history.last_at,
             by=f"worker/{self._worker}",
         )
+        log.alive_until = self.alive_until
         try:
-            data = {"worker_id": self._worker}
-            if self._lease.taken_from is not None:
-                data["taken_from"] = self._lease.taken_from
-            leased = log.emit("job_leased", data=data)
-            return await self._drive(Engine(self._agent, history, log, leased_at=leased.at), log)
+            leased = log.emit("job_leased", data=self._leased())
+            engine = Engine(self._agent, history, log, leased_at=leased.at, children=self._children)
+            self._engine = engine
+            self.take(self._inbox)
+            return await self._drive(engine, log)
         except (Lost, Conflict) as error:
             _log.warning("%s", error)
             return End("lost", None if isinstance(error, Lost) else GIVE_BACK_SECONDS, str(error))
@@ -80,22 +104,46 @@ class Run:
             _log.error("job %s: %s", self._lease.job[:8], error)
             return End("given back", GIVE_BACK_SECONDS, str(error))
 
+    def take(self, messages: Sequence[Message]) -> None:
+        """Make events of what came into the job's inbox; each is taken once, however often it is shown."""
+        if self._engine is None or self.letting_go:
+            return
+        new = [m for m in messages if m.id not in self._taken]
+        self._taken.update(m.id for m in new)
+        take(self._engine, new)
+
+    def heard(self, alive_until: float) -> None:
+        """Note until when the lease was granted, by this process's monotonic clock."""
+        self.alive_until = alive_until
+        if self._log is not None:
+            self._log.alive_until = alive_until
+
     def drain(self) -> None:
         """Let the job go at its next resting point."""
         if self._engine is not None:
             self._engine.drain()
 
+    def _leased(self) -> dict[str, Any]:
+        lease = self._lease
+        data = {"agent_version": lease.agent_version, "worker_id": self._worker}
+        if lease.taken_from is not None:
+            data["taken_from"] = lease.taken_from
+        if lease.version_before != lease.agent_version:
+            data["accepted_version"] = lease.version_before
+        return data
+
     async def _drive(self, engine: Engine, log: JobLog) -> End:
-        self._engine = engine
         try:
             result = await engine.drive()
             bodies = self._agent.result_cells(result)
         except Suspended as rest:
             return await self._rest(log, rest)
         except Diverged as error:
-            return await self._park(log, f"diverged: {error}")
+            return await self._park(log, f"diverged: {error}", "other code")
         except (Lost, Conflict, asyncio.CancelledError):
             raise
+        except Cancelled as cancelled:
+            return await self._cancelled(log, cancelled)
         except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
             log.emit("job_failed", data={"reason": type(error).__name__}, bodies=[("error", _told(error))])
             return await self._end(log, "failed")
@@ -104,22 +152,37 @@ class Run:
 
     async def _end(self, log: JobLog, word: str) -> End:
         self.letting_go = True
+        reach("release.before")
         await log.durable()
+        reach("release.after")
+        if word in TERMINAL_WORDS and self._lease.parent is not None:
+            await self._tell_parent(self._lease.parent, JobStatus[word.upper()])
         return End(word)
 
-    async def _rest(self, log: JobLog, rest: Suspended) -> End:
-        if rest.handing_over:
-            log.release(JobStatus.RETRYING, rest.wake_at_us)
-            return await self._end(log, "handed over")
-        if rest.reason:
-            return await self._park(log, rest.reason)
-        long = rest.wake_at_us - self._clock.now_us() > PARK_SECONDS * 1e6
-        log.release(JobStatus.PARKED if long else JobStatus.WAITING, rest.wake_at_us)
-        return await self._end(log, "waiting")
+    async def _cancelled(self, log: JobLog, cancelled: Cancelled) -> End:
+        if cancelled.reason == "timeout":
+            told = body_bytes({"kind": "JobTimeout", "message": "the job's time is over", "where": ""})
+            log.emit("job_failed", data={"reason": "timeout"}, bodies=[("error", told)])
+            return await self._end(log, "failed")
+        log.emit("job_cancelled", data={"reason": f"cancelled by {cancelled.by}"})
+        return await self._end(log, "cancelled")
 
-    async def _park(self, log: JobLog, reason: str) -> End:
-        log.emit("job_parked", data={"reason": reason})
-        log.release(JobStatus.PARKED, 0)
+    async def _tell_parent(self, parent: str, status: JobStatus) -> None:
+        try:
+            await self._children.tell_parent(parent, status)
+        except AetherisError as error:
+            # The parent asks by itself before long.
+            _log.info("job %s could not tell its parent: %s", self._lease.job[:8], error)
+
+    async def _rest(self, log: JobLog, rest: Suspended) -> End:
+        if rest.reason:
+            return await self._park(log, rest.reason, rest.waits_for, rest.wake_at_us)
+        log.release(rest.status, rest.wake_at_us, rest.waits_for)
+        return await self._end(log, "handed over" if rest.handing_over else "waiting")
+
+    async def _park(self, log: JobLog, reason: str, waits_for: str, wake_at_us: int = 0) -> End:
+        log.emit("job_parked", data={"reason": reason[:REASON_LIMIT]})
+        log.release(JobStatus.PARKED, wake_at_us, waits_for)
         return await self._end(log, "parked")
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from aetheris.domain.cells import commitment
 from aetheris.domain.errors import Diverged
 from aetheris.domain.events import Event
+from aetheris.runtime.history import History
 from aetheris.runtime.tools import Tool, ToolFailed
 from aetheris.runtime.trampoline import Waitable
-
-if TYPE_CHECKING:
-    from aetheris.runtime.history import History
 
 
 class Step(Waitable[Any]):
     """One thing that a job asked of ctx, numbered in program order from 1."""
 
-    __slots__ = ("step",)
+    __slots__ = ("step", "where")
     #: The types of events that may stand in the record under this kind of step.
     types: ClassVar[frozenset[str]]
 
     def __init__(self, step: int, label: str) -> None:
         super().__init__(label)
         self.step = step
+        self.where: tuple[str, int] | None = None  # file and line of the job's code that asked
 
     def check(self, event: Event, history: History) -> None:
         """Return only if the recorded `event` is one of this step. Errors: Diverged."""
@@ -35,8 +35,9 @@ class Step(Waitable[Any]):
         raise NotImplementedError
 
     def _diverged(self, recorded: str) -> Diverged:
+        at = f" at {self.where[0]}:{self.where[1]}" if self.where else ""
         return Diverged(
-            f"step {self.step}: the record holds {recorded}, the code asks for {self.label}",
+            f"step {self.step}: the record holds {recorded}, the code asks for {self.label}{at}",
             step=self.step,
             recorded=recorded,
             actual=self.label,
@@ -90,22 +91,6 @@ class ToolStep(Step):
             self.resolve(error=ToolFailed(self.tool.name, error.get("kind", outcome), error.get("message", "")))
 
 
-class TimerStep(Step):
-    """A durable sleep."""
-
-    __slots__ = ("seconds", "until_us")
-    types = frozenset({"job_waiting", "timer_fired"})
-
-    def __init__(self, step: int, seconds: float) -> None:
-        super().__init__(step, f"sleep {seconds:g} s")
-        self.seconds = seconds
-        self.until_us = 0  # not known before the deadline is written
-
-    def settle(self, event: Event, history: History) -> None:
-        """The time has come."""
-        self.resolve()
-
-
 class CheckpointStep(Step):
     """A resume point."""
 
@@ -119,3 +104,10 @@ class CheckpointStep(Step):
     def settle(self, event: Event, history: History) -> None:
         """It is recorded."""
         self.resolve()
+
+
+def diverged(recorded: Sequence[Event], says: str, actual: str, step: int = 0) -> Diverged:
+    """Return the error for a record that holds what the code does not ask for."""
+    name = History.describe(recorded[0]) if recorded else "another step"
+    number = recorded[0].step if recorded else step
+    return Diverged(f"step {number}: the record holds {name}, {says}", step=number, recorded=name, actual=actual)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aetheris.domain import ids
+from aetheris.domain.errors import Refused
 from aetheris.domain.events import FORMAT
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
@@ -29,13 +30,57 @@ class Submitter:
     by: str
     config_sha256: str = EMPTY_CONFIG_SHA256
 
-    def prepare(self, agent: Agent, value: Any, *, key: str | None, goal: str = "") -> Submission:
+    def prepare(
+        self,
+        agent: Agent,
+        value: Any,
+        *,
+        key: str | None,
+        goal: str = "",
+        job: str = "",
+        parent: str | None = None,
+        retry_of: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Submission:
         """Return the job's row and genesis, ready to be written. Errors: Refused for a bad input."""
+        bodies = agent.input_cells(value) if agent.takes_input else ()
+        now = self.clock.now_us()
+        links: dict[str, Any] = {}
+        if parent is not None:
+            links["parent"] = parent
+        if retry_of is not None:
+            links["retry_of"] = retry_of
+        if (limit := timeout_seconds if timeout_seconds is not None else agent.timeout_seconds) is not None:
+            if limit <= 0:
+                raise Refused(f"a job's timeout must be above 0 seconds, not {limit:g}")
+            links["expires_at"] = now + int(limit * 1e6)
+        return self.genesis(
+            job or self.mint(), agent.name, agent.version, now, bodies, links, key=key, goal=goal, parent=parent
+        )
+
+    def mint(self) -> str:
+        """Return a fresh job id."""
         key_id = max(self.keys)
-        job = ids.mint(self.tenant, key_id, self.keys[key_id])
+        return ids.mint(self.tenant, key_id, self.keys[key_id])
+
+    def genesis(
+        self,
+        job: str,
+        agent: str,
+        version: str,
+        now_us: int,
+        bodies: Sequence[tuple[str, bytes]],
+        links: Mapping[str, Any],
+        *,
+        key: str | None,
+        goal: str = "",
+        parent: str | None = None,
+    ) -> Submission:
+        """Return a job's row and first event; `links` is what binds it to others, and its deadline."""
         data = {
-            "agent": agent.name,
-            "agent_version": agent.version,
+            **links,
+            "agent": agent,
+            "agent_version": version,
             "config_sha256": self.config_sha256,
             "format": FORMAT,
             "job": job,
@@ -45,15 +90,15 @@ class Submitter:
             job=job,
             seq=1,
             prev=None,
-            at=self.clock.now_us(),
+            at=now_us,
             by=self.by,
             epoch=0,
             type="job_created",
             step=0,
             data=data,
-            bodies=agent.input_cells(value) if agent.takes_input else (),
+            bodies=bodies,
         )
-        return Submission(self.tenant, job, agent.name, agent.version, leaf, line, made, key=key, goal=goal)
+        return Submission(self.tenant, job, agent, version, leaf, line, made, key=key, goal=goal, parent=parent)
 
 
 def whoami() -> str:

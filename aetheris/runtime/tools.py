@@ -15,14 +15,15 @@ import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from aetheris.domain.errors import Refused
+from aetheris.runtime.answers import Uncertain
 from aetheris.runtime.sensitive import Plan, plan_of_fields, split
 from aetheris.runtime.values import Shape, explain
 
@@ -42,6 +43,26 @@ class Call:
     tool: str
     #: The same for every attempt of this step, and for no other: hand it to the outside.
     key: str
+    #: The validated arguments, as `confirm` may need them.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: Names by which well-known clients (httpx, requests, aiohttp, psycopg, ...) call a connection that was lost.
+_LOST_CONNECTION = frozenset(
+    {
+        "TransportError",
+        "ConnectionError",
+        "Timeout",
+        "TimeoutError",
+        "TimeoutException",
+        "ClientConnectionError",
+        "RemoteDisconnected",
+        "IncompleteRead",
+        "IncompleteReadError",
+        "OperationalError",
+        "InterfaceError",
+    }
+)
 
 
 class ToolFailed(Exception):
@@ -56,7 +77,14 @@ class Tool(Generic[P, R]):
     """A function declared as a tool; calling it directly still calls the function."""
 
     def __init__(
-        self, fn: Callable[P, R], *, name: str | None, effect: Effect, timeout: timedelta | None, retries: int
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None,
+        effect: Effect,
+        timeout: timedelta | None,
+        retries: int,
+        unknown_on: tuple[type[BaseException], ...] = (),
     ) -> None:
         if effect not in ("none", "idempotent", "once"):
             raise Refused(f"tool {fn.__name__}: effect {effect!r} is not one of none, idempotent, once")
@@ -65,6 +93,9 @@ class Tool(Generic[P, R]):
         self.fn, self.name, self.effect = fn, name or fn.__name__, effect
         self.timeout_seconds = timeout.total_seconds() if timeout is not None else None
         self.retries = retries
+        self.unknown_on = unknown_on
+        self.confirmer: Callable[[Call], Awaitable[Any]] | None = None
+        self.confirms_replay = False
         self.is_async = inspect.iscoroutinefunction(fn)
         functools.update_wrapper(self, fn)
         signature, hints = signature_of(fn)
@@ -79,6 +110,28 @@ class Tool(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<tool {self.name} effect={self.effect}>"
+
+    def confirm(self, fn: Callable[[Call], Any] | None = None, /, *, replay: bool = False) -> Any:
+        """Declare what tells whether a call took effect: `fn(call)` returns Done, NotDone or StillUnknown.
+
+        It is asked when a call started and its end was not recorded; with
+        `replay=True` also before a recorded result is used again. NotDone is a
+        promise that this attempt can take no effect any more: fence `call.key`.
+        Errors: Refused for a tool whose effect is not `once`.
+        """
+        if self.effect != "once":
+            raise Refused(f"tool {self.name}: only a once tool has doubts to confirm; its effect is {self.effect}")
+        if fn is None:
+            return functools.partial(self.confirm, replay=replay)
+        self.confirmer = fn if inspect.iscoroutinefunction(fn) else _in_thread(fn)
+        self.confirms_replay = replay
+        return fn
+
+    def uncertain(self, error: BaseException) -> bool:
+        """Return whether this error leaves open if the effect happened: a lost connection, a time-out."""
+        if isinstance(error, (Uncertain, ConnectionError, TimeoutError, *self.unknown_on)):
+            return True
+        return any(kind.__name__ in _LOST_CONNECTION for kind in type(error).__mro__)
 
     def bind(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
         """Return the validated arguments and their cells. Errors: Refused, naming each bad argument."""
@@ -110,7 +163,12 @@ class Tool(Generic[P, R]):
 def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
 def tool(
-    *, name: str | None = None, effect: Effect = "once", timeout: timedelta | None = None, retries: int = 0
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout: timedelta | None = None,
+    retries: int = 0,
+    unknown_on: tuple[type[BaseException], ...] = (),
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     fn: Callable[P, R] | None = None,
@@ -120,21 +178,31 @@ def tool(
     effect: Effect = "once",
     timeout: timedelta | None = None,
     retries: int = 0,
+    unknown_on: tuple[type[BaseException], ...] = (),
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Declare a function as a tool. Without an effect it is `once`: never silently run again.
 
     `timeout` bounds one attempt. `retries` is how often an attempt that failed
-    is made again (never for `once`). Errors: Refused for hints that pydantic
+    is made again (never for `once`), after waits that double. `unknown_on`
+    names further errors that leave open whether a `once` effect happened, as
+    lost connections and time-outs always do. Errors: Refused for hints that pydantic
     can't use.
     """
     if fn is not None:
         return Tool(fn, name=None, effect="once", timeout=None, retries=0)
-    return lambda fn: Tool(fn, name=name, effect=effect, timeout=timeout, retries=retries)
+    return lambda fn: Tool(fn, name=name, effect=effect, timeout=timeout, retries=retries, unknown_on=unknown_on)
 
 
 def idempotency_key(tenant: str, job: str, step: int, tool: str) -> str:
     """Return the key of a call: the same for all its attempts, without a trace of its arguments."""
     return hashlib.sha256("\0".join((tenant, job, str(step), tool)).encode()).hexdigest()
+
+
+def _in_thread(fn: Callable[[Call], Any]) -> Callable[[Call], Awaitable[Any]]:
+    async def called(call: Call) -> Any:
+        return await asyncio.to_thread(fn, call)
+
+    return called
 
 
 def signature_of(fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:

@@ -18,6 +18,7 @@ from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from aetheris.domain.errors import Refused
+from aetheris.runtime.answers import Cancelled
 
 T = TypeVar("T")
 
@@ -92,11 +93,13 @@ class Gather(Waitable[list[Any]]):
 class Fiber(Waitable[Any]):
     """One strand of a job's code; resolves with what it returns."""
 
-    __slots__ = ("coroutine",)
+    __slots__ = ("coroutine", "thrown", "turn")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], label: str) -> None:
         super().__init__(label)
         self.coroutine = coroutine
+        self.thrown: BaseException | None = None
+        self.turn = 0  # counts its waits: a wake-up for an earlier one is void
 
 
 class Trampoline:
@@ -113,6 +116,12 @@ class Trampoline:
         fiber.started = True
         self._ready.append(fiber)
         return fiber
+
+    def throw(self, fiber: Fiber, error: BaseException) -> None:
+        """Make `fiber` go on by raising `error` where it waits; what it waited for may still come, unheard."""
+        fiber.thrown = error
+        fiber.turn += 1
+        self._ready.append(fiber)
 
     def run(self) -> None:
         """Run every ready fiber until it waits or ends."""
@@ -136,12 +145,13 @@ class Trampoline:
 
     def _advance(self, fiber: Fiber) -> None:
         while True:
+            thrown, fiber.thrown = fiber.thrown, None
             try:
-                waited = fiber.coroutine.send(None)
+                waited = fiber.coroutine.send(None) if thrown is None else fiber.coroutine.throw(thrown)
             except StopIteration as stop:
                 fiber.resolve(stop.value)
                 return
-            except Exception as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
+            except (Exception, Cancelled) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
                 fiber.resolve(error=error)
                 return
             if not isinstance(waited, Waitable):
@@ -151,8 +161,13 @@ class Trampoline:
                 return
             self.begin(waited)
             if not waited.done:
-                waited.waiters.append(lambda: self._ready.append(fiber))
+                fiber.turn += 1
+                waited.waiters.append(lambda turn=fiber.turn: self._wake(fiber, turn))  # type: ignore[misc]
                 return
+
+    def _wake(self, fiber: Fiber, turn: int) -> None:
+        if fiber.turn == turn:
+            self._ready.append(fiber)
 
 
 def _where(coroutine: Any) -> str:

@@ -3,6 +3,7 @@
 Tasks of a worker:
     claim      asks for as many jobs as there is room for; at once when told (NOTIFY), else by polling
     heartbeat  one statement for all held jobs, three times a lease; what it doesn't confirm is lost
+    inbox      fetches what was sent to held jobs, when told (NOTIFY) or when a heartbeat says so
     journal    group commit (journal.py)
     one task per job in hand
 
@@ -26,11 +27,13 @@ from dataclasses import dataclass, field
 
 from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.failpoints import reach
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.run import End, Run
 from aetheris.store import history as store_history
-from aetheris.store import leases, workers
+from aetheris.store import inbox, jobs, leases, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
@@ -50,6 +53,8 @@ class Settings:
     lease_seconds: float = 30.0
     poll_seconds: float = 2.0
     capabilities: Sequence[str] = ()
+    #: Versions of agents ("rebook@4") whose jobs this worker's code may go on with.
+    accepts: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -94,6 +99,9 @@ class Worker:
         self._held: dict[JobKey, _Held] = {}
         self._hint = asyncio.Event()
         self._stop = asyncio.Event()
+        self._mail = asyncio.Event()
+        self._wanted: set[JobKey] = set()
+        self._keys: dict[int, bytes] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
         self._threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="aetheris-tool")
@@ -106,11 +114,12 @@ class Worker:
         asyncio.get_running_loop().set_default_executor(self._threads)
         async with await self._database.connect("worker") as control:
             self._clock.offset_us = await workers.clock_offset_us(control)
+            self._keys = await jobs.job_id_keys(control)
             await self._register(control)
         journal = asyncio.create_task(self._journal.run(), name="journal")
         duties = [
             asyncio.create_task(self._duty(duty), name=duty.__name__)
-            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever)
+            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever, self._inbox_forever)
         ]
         try:
             await self._until_stopped([journal, *duties])
@@ -156,8 +165,24 @@ class Worker:
             await asyncio.sleep(0.2)
 
     async def _listen_forever(self, connection: Connection) -> None:
-        async for _ in listen(connection):
-            self._hint.set()
+        async for notice in listen(connection):
+            kind, _, rest = notice.partition(" ")
+            tenant, _, job = rest.partition(" ")
+            if kind == "inbox" and (tenant, job) in self._held:
+                self._wanted.add((tenant, job))
+                self._mail.set()
+            else:
+                self._hint.set()
+
+    async def _inbox_forever(self, connection: Connection) -> None:
+        while True:
+            await self._mail.wait()
+            self._mail.clear()
+            wanted = [key for key in self._wanted if key in self._held]
+            self._wanted.clear()
+            for key, messages in (await inbox.untaken(connection, wanted)).items():
+                if (held := self._held.get(key)) is not None:
+                    held.run.take(messages)
 
     async def _claim_forever(self, connection: Connection) -> None:
         self.ready.set()
@@ -173,20 +198,36 @@ class Worker:
 
     async def _claim(self, connection: Connection, limit: int) -> bool:
         """Take up to `limit` jobs in hand; True when there may be more."""
+        reach("claim.before")
+        asked_at = time.monotonic()
         taken = await leases.claim(
             connection,
             self.name,
-            agents=list(self.agents),
+            agents={a.name: a.version for a in self.agents.values()},
+            accepts=[*self.settings.accepts, *(f"{a.name}@{v}" for a in self.agents.values() for v in a.accepts)],
             capabilities=self.settings.capabilities,
             limit=limit,
             lease_seconds=self.settings.lease_seconds,
         )
         if not taken:
             return False
+        reach("claim.after")
         self.counts.claimed += len(taken)
+        mail = [x.key for x in taken if x.inbox]
+        messages = await inbox.untaken(connection, mail) if mail else {}
         records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
-            run = Run(self.agents[lease.agent], lease, records[lease.key], self._journal, self._clock, self.name)
+            run = Run(
+                self.agents[lease.agent],
+                lease,
+                records[lease.key],
+                self._journal,
+                self._clock,
+                self.name,
+                children=Children(lease.key, lambda: self._database.connect("worker"), self._keys, self._clock),
+                inbox=messages.get(lease.key, ()),
+            )
+            run.heard(asked_at + self.settings.lease_seconds)
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
             self._held[lease.key] = _Held(lease, run, task)
             task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
@@ -219,15 +260,21 @@ class Worker:
     async def _heartbeat_forever(self, connection: Connection) -> None:
         while True:
             self._clock.offset_us = await workers.clock_offset_us(connection)
-            asked = {key: held for key, held in self._held.items()}
+            asked = dict(self._held)
+            asked_at = time.monotonic()
             alive = await leases.heartbeat(
                 connection,
                 self.name,
                 [(h.lease.tenant, h.lease.job, h.lease.epoch) for h in asked.values()],
                 self.settings.lease_seconds,
             )
+            self._wanted.update(key for key, wanted in alive.items() if wanted)
+            if self._wanted:
+                self._mail.set()
             for key, held in asked.items():
-                if key not in alive and self._held.get(key) is held and not held.run.letting_go:
+                if key in alive:
+                    held.run.heard(asked_at + self.settings.lease_seconds)
+                elif self._held.get(key) is held and not held.run.letting_go:
                     _log.warning("job %s: the lease is lost; its task is cancelled", key[1][:8])
                     held.task.cancel()
             await asyncio.sleep(self.settings.lease_seconds / 3)
@@ -243,7 +290,7 @@ class Worker:
         await workers.register(
             connection,
             self.name,
-            agents=list(self.agents),
+            agents={a.name: a.version for a in self.agents.values()},
             capabilities=self.settings.capabilities,
             concurrency=self.settings.concurrency,
         )

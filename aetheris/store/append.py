@@ -48,6 +48,8 @@ class Batch:
     checkpoint_seq: int = 0
     release: bool = False
     wake_at: int = 0  # microseconds UTC; 0 is never
+    waits_for: str = ""  # what a job at rest waits for, in words
+    taken: list[tuple[int, str]] = field(default_factory=list)  # (seq of its event, signal id)
     leaves: list[bytes] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
@@ -110,6 +112,7 @@ def parameters(worker: str, batches: Sequence[Batch]) -> dict[str, Any]:
     ]
     cells = [(n, c) for n, b in numbered for c in b.cells]
     ledger = [(n, t) for n, b in numbered for t in b.ledger]
+    taken = [(n, seq, signal) for n, b in numbered for seq, signal in b.taken]
     return {
         "worker": worker,
         "tenants": arrays.text([b.tenant for b in batches]),
@@ -124,6 +127,11 @@ def parameters(worker: str, batches: Sequence[Batch]) -> dict[str, Any]:
         "checkpoints": arrays.int8([b.checkpoint_seq for b in batches]),
         "releases": arrays.boolean([b.release for b in batches]),
         "wake_ats": arrays.int8([b.wake_at for b in batches]),
+        "takens": arrays.int4([len(b.taken) for b in batches]),
+        "waits_for": arrays.text([b.waits_for for b in batches]),
+        "t_jobs": arrays.int4([t[0] for t in taken]),
+        "t_seqs": arrays.int8([t[1] for t in taken]),
+        "t_ids": arrays.text([t[2] for t in taken]),
         "e_jobs": arrays.int4([e[0] for e in events]),
         "e_seqs": arrays.int8([e[1] for e in events]),
         "e_leaves": arrays.bytea([e[2] for e in events]),

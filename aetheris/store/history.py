@@ -27,7 +27,8 @@ class Record:
 async def load(connection: Connection, keys: Sequence[JobKey], since: Sequence[int]) -> dict[JobKey, Record]:
     """Return events and cells of many jobs in one query each; of job i from event `since[i]` on.
 
-    The first event always comes too: it holds the job's input.
+    The first event always comes too (it holds the job's input), and so do signals that came
+    before: the code may still wait for one.
     """
     columns = {
         "tenants": arrays.text([k[0] for k in keys]),
@@ -84,12 +85,16 @@ _EVENTS = (
     _WANTED
     + """SELECT e.tenant_id, e.job_id, e.leaf, e.line
 FROM wanted w JOIN aetheris.job_events e USING (tenant_id, job_id)
-WHERE e.seq >= w.since OR e.seq = 1
+WHERE e.seq >= w.since OR e.seq = 1 OR e.seq IN (
+    SELECT s.taken_seq FROM aetheris.signals s
+    WHERE s.tenant_id = w.tenant_id AND s.job_id = w.job_id AND s.kind = 'signal' AND s.taken_seq < w.since)
 ORDER BY e.tenant_id, e.job_id, e.seq"""
 )
 _CELLS = (
     _WANTED
     + """SELECT c.tenant_id, c.job_id, c.seq, c.name, c.salt, c.body
 FROM wanted w JOIN aetheris.cells c USING (tenant_id, job_id)
-WHERE c.seq >= w.since OR c.seq = 1"""
+WHERE c.seq >= w.since OR c.seq = 1 OR c.seq IN (
+    SELECT s.taken_seq FROM aetheris.signals s
+    WHERE s.tenant_id = w.tenant_id AND s.job_id = w.job_id AND s.kind = 'signal' AND s.taken_seq < w.since)"""
 )

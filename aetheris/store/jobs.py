@@ -12,6 +12,7 @@ from aetheris.domain.errors import Conflict, Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.store import arrays
 from aetheris.store.database import Connection
+from aetheris.store.errors import translated
 from aetheris.store.statements import statement
 
 
@@ -155,6 +156,30 @@ async def statuses(connection: Connection, tenant: str, jobs: Sequence[str]) -> 
         "SELECT job_id, status FROM aetheris.jobs WHERE tenant_id = %s AND job_id = ANY (%s)", [tenant, list(jobs)]
     )
     return {r["job_id"]: JobStatus(r["status"]) async for r in cursor}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job stands, and the cells of its last event once it has ended."""
+
+    status: JobStatus
+    bodies: dict[str, bytes]
+
+
+async def outcome(connection: Connection, tenant: str, job: str) -> Outcome | None:
+    """Return how a job stands; None when there is no such job. Errors: Unreachable."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT j.status, c.name, c.body FROM aetheris.jobs j LEFT JOIN aetheris.cells c"
+            " ON c.tenant_id = j.tenant_id AND c.job_id = j.job_id AND c.seq = j.head_seq AND j.status IN (2, 3, 4)"
+            " WHERE j.tenant_id = %s AND j.job_id = %s",
+            [tenant, job],
+        )
+        rows = await cursor.fetchall()
+    if not rows:
+        return None
+    bodies = {r["name"]: r["body"].encode() for r in rows if r["name"] is not None and r["body"] is not None}
+    return Outcome(JobStatus(rows[0]["status"]), bodies)
 
 
 async def live_workers(connection: Connection, agent: str, within_seconds: float) -> int:

@@ -8,7 +8,7 @@ worker that hears nothing of a job in a heartbeat's answer has lost it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aetheris.store import arrays
@@ -31,6 +31,9 @@ class Lease:
     head_leaf: bytes
     checkpoint_seq: int
     taken_from: str | None  # the worker whose lease ran out, if one did
+    inbox: int = 0  # how many messages wait to be taken
+    parent: str | None = None
+    version_before: str = ""  # of the code that had the job until now
 
     @property
     def key(self) -> JobKey:
@@ -42,18 +45,26 @@ async def claim(
     connection: Connection,
     worker: str,
     *,
-    agents: Sequence[str],
+    agents: Mapping[str, str],
+    accepts: Sequence[str] = (),
     capabilities: Sequence[str],
     limit: int,
     lease_seconds: float,
 ) -> list[Lease]:
-    """Return up to `limit` jobs that are now this worker's, each under a new epoch."""
+    """Return up to `limit` jobs that are now this worker's, each under a new epoch.
+
+    `agents` is name -> version of the code at hand. A job that has begun under
+    another version is left alone, unless `accepts` names it ("rebook@4").
+    """
+    own = [f"{name}@{version}" for name, version in agents.items()]
     with translated():
         cursor = await connection.execute(
             statement("claim"),
             {
                 "worker": worker,
                 "agents": arrays.text(list(agents)),
+                "own": arrays.text(list(agents.values())),
+                "versions": arrays.text([*own, *accepts]),
                 "capabilities": arrays.text(list(capabilities)),
                 "limit": limit,
                 "lease_seconds": lease_seconds,
@@ -70,6 +81,9 @@ async def claim(
                 head_leaf=bytes(r["head_leaf"]),
                 checkpoint_seq=r["checkpoint_seq"],
                 taken_from=r["before"],
+                inbox=r["inbox"],
+                parent=r["parent_job_id"],
+                version_before=r["version_before"],
             )
             async for r in cursor
         ]

@@ -5,24 +5,32 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aetheris.store.database import Connection
 from aetheris.store.errors import translated
 
 
 async def register(
-    connection: Connection, worker: str, *, agents: Sequence[str], capabilities: Sequence[str], concurrency: int
+    connection: Connection, worker: str, *, agents: Mapping[str, str], capabilities: Sequence[str], concurrency: int
 ) -> None:
     """Make the worker known; its heartbeat keeps it so."""
     with translated():
         await connection.execute(
-            "INSERT INTO aetheris.workers (worker_id, agents, capabilities, concurrency, host, pid)"
-            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (worker_id) DO UPDATE SET"
+            "INSERT INTO aetheris.workers (worker_id, agents, versions, capabilities, concurrency, host, pid)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (worker_id) DO UPDATE SET"
             " started_at = clock_timestamp(), last_seen_at = clock_timestamp(), agents = excluded.agents,"
-            " capabilities = excluded.capabilities, concurrency = excluded.concurrency,"
+            " versions = excluded.versions, capabilities = excluded.capabilities, concurrency = excluded.concurrency,"
             " host = excluded.host, pid = excluded.pid",
-            [worker, list(agents), list(capabilities), concurrency, socket.gethostname(), os.getpid()],
+            [
+                worker,
+                list(agents),
+                [f"{a}@{v}" for a, v in agents.items()],
+                list(capabilities),
+                concurrency,
+                socket.gethostname(),
+                os.getpid(),
+            ],
         )
 
 

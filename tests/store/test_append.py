@@ -42,7 +42,7 @@ class Desk:
     async def claim(self, worker: str, seconds: float = 30.0, limit: int = 100) -> list[Lease]:
         """Claim what there is."""
         return await leases.claim(
-            self.connection, worker, agents=["idle"], capabilities=[], limit=limit, lease_seconds=seconds
+            self.connection, worker, agents={"idle": "1"}, capabilities=[], limit=limit, lease_seconds=seconds
         )
 
     async def rows(self, lease: Lease) -> tuple[int, int, int]:

@@ -10,9 +10,11 @@ WITH want AS MATERIALIZED (
     SELECT * FROM unnest(
         %(tenants)b::text[], %(jobs)b::text[], %(epochs)b::bigint[], %(old_heads)b::bigint[],
         %(new_heads)b::bigint[], %(new_leaves)b::bytea[], %(last_ats)b::bigint[], %(statuses)b::smallint[],
-        %(open_deltas)b::integer[], %(checkpoints)b::bigint[], %(releases)b::boolean[], %(wake_ats)b::bigint[]
+        %(open_deltas)b::integer[], %(checkpoints)b::bigint[], %(releases)b::boolean[], %(wake_ats)b::bigint[],
+        %(takens)b::integer[], %(waits_for)b::text[]
     ) WITH ORDINALITY
-      AS w (tenant_id, job_id, epoch, old_head, new_head, new_leaf, last_at, status, open_delta, checkpoint_seq, release, wake_at, job)
+      AS w (tenant_id, job_id, epoch, old_head, new_head, new_leaf, last_at, status, open_delta, checkpoint_seq, release, wake_at,
+            taken, waits_for, job)
 ), locked AS MATERIALIZED (
     SELECT j.tenant_id, j.job_id
     FROM aetheris.jobs j JOIN want w USING (tenant_id, job_id)
@@ -27,12 +29,12 @@ WITH want AS MATERIALIZED (
         checkpoint_seq = greatest(j.checkpoint_seq, w.checkpoint_seq),
         lease_owner = CASE WHEN w.release THEN NULL ELSE j.lease_owner END,
         lease_until = CASE WHEN w.release THEN NULL ELSE j.lease_until END,
-        -- What came into the inbox meanwhile must not sleep with the job.
+        inbox = greatest(j.inbox - w.taken, 0),
+        waits_for = CASE WHEN w.release THEN w.waits_for ELSE j.waits_for END,
+        -- What came into the inbox meanwhile must not sleep with the job (migration 3 says why by count).
         wake_at = CASE
             WHEN NOT w.release THEN j.wake_at
-            WHEN EXISTS (SELECT FROM aetheris.signals s
-                         WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.taken_seq IS NULL)
-            THEN clock_timestamp()
+            WHEN j.inbox > w.taken THEN clock_timestamp()
             WHEN w.wake_at = 0 THEN 'infinity'
             ELSE to_timestamp(w.wake_at / 1e6) END,
         updated_at = clock_timestamp()
@@ -65,6 +67,12 @@ WITH want AS MATERIALIZED (
                 %(l_keys)b::bytea[], %(l_args)b::bytea[], %(l_results)b::bytea[], %(l_outcomes)b::text[])
              AS l (job, seq, step, attempt, tool_name, effect, status, epoch, idempotency_key, args_hash, result_hash, outcome)
     JOIN moved w USING (job)
+), taken AS (
+    -- What became an event leaves no second copy of its payload behind.
+    UPDATE aetheris.signals s SET taken_seq = t.seq, payload = NULL
+    FROM unnest(%(t_jobs)b::integer[], %(t_seqs)b::bigint[], %(t_ids)b::text[]) AS t (job, seq, id)
+    JOIN moved w USING (job)
+    WHERE s.tenant_id = w.tenant_id AND s.job_id = w.job_id AND s.signal_id = t.id::uuid
 ), released AS (
     INSERT INTO aetheris.lease_changes (tenant_id, job_id, epoch, change, worker_id)
     SELECT tenant_id, job_id, lease_epoch, 'released', %(worker)s FROM moved WHERE release

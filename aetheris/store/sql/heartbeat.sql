@@ -14,7 +14,7 @@ WITH held AS MATERIALIZED (
     UPDATE aetheris.jobs j SET lease_until = clock_timestamp() + %(lease_seconds)s * interval '1 second'
     FROM locked JOIN held h USING (tenant_id, job_id)
     WHERE j.tenant_id = h.tenant_id AND j.job_id = h.job_id AND j.lease_epoch = h.epoch AND j.lease_until > clock_timestamp()
-    RETURNING j.tenant_id, j.job_id, j.cancel_requested_at IS NOT NULL AS wanted
+    RETURNING j.tenant_id, j.job_id, j.inbox > 0 AS wanted
 ), seen AS (
     UPDATE aetheris.workers SET last_seen_at = clock_timestamp() WHERE worker_id = %(worker)s
 )

@@ -1,0 +1,102 @@
+"""Child jobs: submitted once by their parent's holder, and their end brought back to the parent.
+
+The child's id is minted when the parent records its request; its idempotency
+key is made of parent and step. So whoever submits again submits the same job.
+When a child ends, its worker drops a message into the parent's inbox; should
+that be lost, the parent asks by itself now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from aetheris.domain import ids
+from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.clock import Clock
+from aetheris.runtime.submit import Submitter
+from aetheris.runtime.waits import ChildStep
+from aetheris.store import inbox, jobs
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection
+
+if TYPE_CHECKING:
+    from aetheris.runtime.engine import Engine
+
+#: A child that ends within this is waited for on the spot.
+LINGER_SECONDS = 1.0
+
+
+class Children:
+    """The children of one job in a worker's hands."""
+
+    def __init__(
+        self, key: JobKey, connect: Callable[[], Awaitable[Connection]], keys: Mapping[int, bytes], clock: Clock
+    ) -> None:
+        self._tenant, self._parent = key
+        self._connect, self._keys, self._clock = connect, keys, clock
+        self._nudged: dict[str, asyncio.Event] = {}
+
+    def mint(self) -> str:
+        """Return a fresh id for a child."""
+        key_id = max(self._keys)
+        return ids.mint(self._tenant, key_id, self._keys[key_id])
+
+    def ended(self, child: str) -> None:
+        """Note the message that this child has ended."""
+        self._nudged.setdefault(child, asyncio.Event()).set()
+
+    async def run(self, engine: Engine, step: ChildStep) -> None:
+        """Submit the child unless it is there, wait for its end, and record it. Errors: Lost, Unreachable."""
+        await engine.log.durable()
+        nudged = self._nudged.setdefault(step.child, asyncio.Event())
+        connection = await self._connect()
+        try:
+            outcome = await jobs.outcome(connection, self._tenant, step.child)
+            if outcome is None:
+                await self._submit(connection, engine, step)
+                outcome = await jobs.outcome(connection, self._tenant, step.child)
+            waited = 0.0
+            while outcome is None or not outcome.status.terminal:
+                step.child_left = waited >= LINGER_SECONDS
+                engine.look_again()
+                try:
+                    async with asyncio.timeout(LINGER_SECONDS):
+                        await nudged.wait()
+                except TimeoutError:
+                    waited += LINGER_SECONDS
+                nudged.clear()
+                outcome = await jobs.outcome(connection, self._tenant, step.child)
+        finally:
+            await connection.close()
+        self._record(engine, step, outcome)
+
+    async def tell_parent(self, parent: str, status: JobStatus) -> None:
+        """Drop the message of this job's end into its parent's inbox."""
+        connection = await self._connect()
+        try:
+            by = f"job/{self._parent}"
+            await inbox.send(
+                connection, self._tenant, parent, kind="child", key=self._parent, by=by, payload=status.word.encode()
+            )
+        finally:
+            await connection.close()
+
+    async def _submit(self, connection: Connection, engine: Engine, step: ChildStep) -> None:
+        submitter = Submitter(self._tenant, self._keys, self._clock, f"job/{self._parent}", engine.config_sha256)
+        new = submitter.prepare(
+            step.agent,
+            step.value,
+            key=f"child/{self._parent}/{step.step}",
+            job=step.child,
+            parent=self._parent,
+        )
+        await jobs.submit(connection, new)
+
+    def _record(self, engine: Engine, step: ChildStep, outcome: jobs.Outcome) -> None:
+        if step.step not in engine.history.waits:
+            return
+        data = {"child": step.child, "status": outcome.status.word}
+        bodies = list(outcome.bodies.items())
+        engine.arrived(engine.log.emit("child_completed", step=step.step, data=data, bodies=bodies), bodies)
