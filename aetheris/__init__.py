@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from aetheris.domain.errors import Unusable as Unusable
     from aetheris.runtime.agents import Agent as Agent
     from aetheris.runtime.agents import agent as agent
+    from aetheris.runtime.answers import Answer as Answer
+    from aetheris.runtime.answers import Approval as Approval
+    from aetheris.runtime.answers import Cancelled as Cancelled
+    from aetheris.runtime.answers import ChildFailed as ChildFailed
+    from aetheris.runtime.answers import Done as Done
+    from aetheris.runtime.answers import Expired as Expired
+    from aetheris.runtime.answers import NotDone as NotDone
+    from aetheris.runtime.answers import StillUnknown as StillUnknown
+    from aetheris.runtime.answers import Uncertain as Uncertain
     from aetheris.runtime.context import Context as Context
     from aetheris.runtime.context import SyncContext as SyncContext
+    from aetheris.runtime.facade import Job as Job
+    from aetheris.runtime.facade import System as System
+    from aetheris.runtime.facade import System as open  # noqa: F401
     from aetheris.runtime.sensitive import Sensitive as Sensitive
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
-    from aetheris.runtime.system import Job as Job
-    from aetheris.runtime.system import System as System
-    from aetheris.runtime.system import System as open  # noqa: F401
     from aetheris.runtime.tools import Call as Call
     from aetheris.runtime.tools import Tool as Tool
     from aetheris.runtime.tools import ToolFailed as ToolFailed
@@ -52,9 +61,21 @@ _HOMES = {
         "Unusable",
     ),
     "aetheris.runtime.agents": ("Agent", "agent"),
+    "aetheris.runtime.answers": (
+        "Answer",
+        "Approval",
+        "Cancelled",
+        "ChildFailed",
+        "Done",
+        "Expired",
+        "NotDone",
+        "StillUnknown",
+        "Uncertain",
+    ),
     "aetheris.runtime.context": ("Context", "SyncContext"),
     "aetheris.runtime.sensitive": ("Sensitive",),
-    "aetheris.runtime.system": ("AsyncSystem", "Job", "System"),
+    "aetheris.runtime.facade": ("Job", "System"),
+    "aetheris.runtime.system": ("AsyncSystem",),
     "aetheris.runtime.tools": ("Call", "Tool", "ToolFailed", "tool"),
     "aetheris.runtime.worker": ("Settings", "Worker"),
 }
@@ -63,7 +84,7 @@ __all__ = sorted([*_HOME, "open", "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    home = "aetheris.runtime.system" if name == "open" else _HOME.get(name)
+    home = "aetheris.runtime.facade" if name == "open" else _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'aetheris' has no attribute {name!r}")
     return getattr(import_module(home), "System" if name == "open" else name)

@@ -48,7 +48,7 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
         await asyncio.sleep(wait_seconds)
     while True:
         retry = await _attempt(engine, step, attempt, started=started)
-        if retry is None or engine.grace_over:
+        if retry is None or engine.underway.grace_over:
             return
         attempt, started = attempt + 1, False
         await asyncio.sleep(retry)
@@ -98,7 +98,10 @@ async def _ask(
     if step.tool.confirmer is not None:
         now = engine.now_of_log()
         again = now + max(now - since_us, int(CONFIRM_AGAIN_SECONDS * 1e6))  # ever more seldom
-    engine.doubt(Doubt(step.step, step.tool.name, f"{reason}; {answer.reason}", again))
+        reason += "; its confirm can't tell yet"
+    else:
+        reason += "; the tool has no confirm"
+    engine.doubt(Doubt(step.step, step.tool.name, reason, answer.reason, again))
     return None
 
 

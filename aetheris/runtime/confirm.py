@@ -35,7 +35,7 @@ async def ask(engine: Engine, step: ToolStep, attempt: int) -> Answer:
     """Return the tool's answer; StillUnknown when it has no `confirm`, or that fails or takes too long."""
     function = step.tool.confirmer
     if function is None:
-        return StillUnknown("the tool has no confirm")
+        return StillUnknown()
     try:
         async with asyncio.timeout(CONFIRM_TIMEOUT_SECONDS):
             answer = await function(call_of(engine, step, attempt))
@@ -66,11 +66,12 @@ async def recorded_result(engine: Engine, waiting: Mapping[int, Step], event: Ev
     answer = await ask(engine, step, attempt)
     if isinstance(answer, Done):
         return
-    why = "the world says it is not done" if isinstance(answer, NotDone) else f"not known: {answer.reason}"
-    data = {"attempt": attempt, "reason": why[:500], "tool_name": step.tool.name}
-    engine.log.emit("confirmation_replay_failed", step=step.step, data=data)
+    why, detail = ("not done", "") if isinstance(answer, NotDone) else ("not known", answer.reason)
+    data = {"attempt": attempt, "reason": why, "tool_name": step.tool.name}
+    engine.arrived(engine.log.emit("confirmation_replay_failed", step=step.step, data=data), [])
     raise Suspended(
         0,
-        f"step {step.step} {step.tool.name}: its recorded result is not confirmed ({why})",
+        f"step {step.step} {step.tool.name}: the world does not confirm its recorded result ({why})",
+        detail,
         waits_for=f"confirmation {step.step} {step.tool.name}",
     )

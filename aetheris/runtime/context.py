@@ -94,7 +94,7 @@ class Context(_Shared):
         A key names one signal of the job: whoever waits for it again gets it
         again. Errors: Expired where it is awaited, Refused for an empty key.
         """
-        return self._engine.make(SignalStep, _key(key), _end(expires))
+        return self._engine.make(SignalStep, check_key(key), _end(expires))
 
     def approval(self, title: str, *, role: str | None = None, expires: timedelta | float | None = None) -> Step:
         """Ask a person (of `role`, where given) and return their Approval, which is true only for a yes.
@@ -139,7 +139,7 @@ class SyncContext(_Shared):
 
     def wait_signal(self, key: str, *, expires: timedelta | float | None = None) -> Any:
         """Wait for a signal, as `Context.wait_signal` does."""
-        return self._engine.block_on(self._engine.make(SignalStep, _key(key), _end(expires)))
+        return self._engine.block_on(self._engine.make(SignalStep, check_key(key), _end(expires)))
 
     def approval(self, title: str, *, role: str | None = None, expires: timedelta | float | None = None) -> Approval:
         """Ask a person, as `Context.approval` does."""
@@ -167,7 +167,8 @@ def _end(expires: timedelta | float | None) -> float | None:
     return None if expires is None else seconds(expires)
 
 
-def _key(key: str) -> str:
+def check_key(key: str) -> str:
+    """Return a signal's key as it is. Errors: Refused when it is empty, too long or not printable."""
     if not isinstance(key, str) or not key or len(key) > KEY_LIMIT or not key.isprintable():
         raise Refused(f"a signal's key is 1 to {KEY_LIMIT} printable characters, not {key!r:.60}")
     return key

@@ -25,16 +25,16 @@ from aetheris.domain.events import Event
 from aetheris.runtime import confirm
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Cancelled
-from aetheris.runtime.calls import run_call
 from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
-from aetheris.runtime.rest import CANCEL_GRACE_SECONDS, Doubt, Suspended, rest_of
+from aetheris.runtime.rest import Doubt, Suspended, rest_of
 from aetheris.runtime.steps import CheckpointStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
 from aetheris.runtime.trampoline import Fiber, Trampoline, Waitable
-from aetheris.runtime.waits import ChildStep, WaitStep
+from aetheris.runtime.underway import UnderWay
+from aetheris.runtime.waits import WaitStep
 
 S = TypeVar("S", bound=Step)
 
@@ -50,19 +50,15 @@ class Engine:
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
         self.doubts: dict[int, Doubt] = {}
-        self.tasks: dict[asyncio.Task[None], Step] = {}
+        self.underway = UnderWay(self, children)
         self.cancelled: Cancelled | None = None
-        self._children = children
         self._next_step = checkpoint.step if checkpoint else 0
         self._trampoline = Trampoline(self._started)
         self._root: Fiber | None = None
         self._waiting: dict[int, Step] = {}
         self._patches: dict[str, bool] = {}
         self._interrupt: Cancelled | None = None
-        self._failure: BaseException | None = None
         self._wake = asyncio.Event()
-        self._wait_tasks: dict[int, asyncio.Task[None]] = {}
-        self._alarms: list[asyncio.TimerHandle] = []
         self._live = False
         self._draining = False
         self._thread: JobThread | None = None
@@ -140,7 +136,10 @@ class Engine:
                 raise
             except (Exception, Cancelled) as raised:  # noqa: BLE001  the code's own end, once nothing is open
                 result, error = None, raised
-            await self._settle_down()
+            self._live = True
+            await self.underway.settle(self._waiting)
+            if self.doubts:
+                raise Suspended.in_doubt(self.doubts)  # such a job can't end
             if error is not None:
                 raise error
             return result
@@ -184,16 +183,6 @@ class Engine:
         """The database's time as this worker knows it, microseconds."""
         return self.log.clock.now_us()
 
-    def child_ended(self, child: str) -> None:
-        """Look at once whether this child's end can be recorded."""
-        if self._children is not None:
-            self._children.ended(child)
-
-    @property
-    def calls_under_way(self) -> bool:
-        """True while a tool is being called."""
-        return any(isinstance(step, ToolStep) for step in self.tasks.values())
-
     # The loop of replay and live.
 
     async def _run_code(self) -> Any:
@@ -213,8 +202,8 @@ class Engine:
         self._trampoline.run()
         self._trampoline.begin(waited)
         while not waited.done and self._interrupt is None:
-            if self._failure is not None:
-                raise self._failure
+            if self.underway.failure is not None:
+                raise self.underway.failure
             if self._next_is_recorded():
                 await confirm.recorded_result(self, self._waiting, self.history.resolutions[0])
                 self._deliver()
@@ -231,7 +220,7 @@ class Engine:
         if self.history.paused_by:
             raise Suspended(0, f"paused by {self.history.paused_by}", waits_for="paused")
         self._live = True
-        self._watch_clock()
+        self.underway.watch_clock()
         for step in list(self._waiting.values()):
             self._launch(step)
 
@@ -256,8 +245,7 @@ class Engine:
             self._take_interrupt(event)
             return
         step = self._waiting.pop(event.step, None)
-        if (over := self._wait_tasks.pop(event.step, None)) is not None:
-            over.cancel()
+        self.underway.over(event.step)
         if step is None:
             raise diverged([event], "the code doesn't wait for it", "nothing")
         if event.seq <= self.history.recorded_head:
@@ -289,8 +277,6 @@ class Engine:
             if self._live:
                 self._launch(waited)
 
-    # What begins, and what is under way.
-
     def _launch(self, step: Step) -> None:
         recorded = self.history.last_call.get(step.step) or self.history.waits.get(step.step)
         if recorded is not None:
@@ -298,36 +284,9 @@ class Engine:
         if isinstance(step, CheckpointStep):
             self._checkpoint(step)
         elif isinstance(step, WaitStep):
-            self._begin_wait(step, recorded)
-        elif isinstance(step, ToolStep) and not self.grace_over:
-            self._spawn(run_call(self, step, recorded), step)
-
-    def _begin_wait(self, step: WaitStep, recorded: Event | None) -> None:
-        if recorded is None:
-            until_us = None if step.seconds is None else self.now_of_log() + int(step.seconds * 1e6)
-            data, bodies = step.request(until_us)
-            if isinstance(step, ChildStep):
-                data["child"] = self._children_here().mint()
-            recorded = self.log.emit(step.asked, step=step.step, data=data, bodies=bodies)
-            self.arrived(recorded, bodies)
-        step.until_us = recorded.data.get("expires_at")
-        received = self.history.received.get(str(recorded.data.get("correlation_key")))
-        if received is not None and recorded.type == "job_waiting":
-            data = {"correlation_key": recorded.data["correlation_key"], "received_seq": received.seq}
-            self.arrived(self.log.emit("wait_completed", step=step.step, data=data), [])
-        elif isinstance(step, ChildStep):
-            step.child = recorded.data["child"]
-            self._spawn(self._children_here().run(self, step), step)
-        else:
-            self._spawn(self._wait(step), step)
-
-    async def _wait(self, step: WaitStep) -> None:
-        while step.until_us is None:
-            await asyncio.Event().wait()
-        while (left := step.until_us - self.now_of_log()) > 0:
-            await asyncio.sleep(left / 1e6)
-        if step.step in self.history.waits:  # else an answer came first
-            self.arrived(self.log.emit(step.expire_type, step=step.step, data=step.expiry()), [])
+            self.underway.wait(step, recorded)
+        elif isinstance(step, ToolStep):
+            self.underway.call(step, recorded)
 
     def _checkpoint(self, step: CheckpointStep) -> None:
         if len(self._waiting) > 1:
@@ -335,74 +294,9 @@ class Engine:
         bodies = self.agent.state_cells(step.state)
         self.arrived(self.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
 
-    def _watch_clock(self) -> None:
-        """Set the alarms of the job itself: its deadline, and the end of a cancelled job's grace."""
-        deadline = self.history.genesis.data.get("expires_at")
-        loop = asyncio.get_running_loop()
-        if self.history.cancel is None and deadline is not None:
-            wait_seconds = max(0.0, (deadline - self.now_of_log()) / 1e6)
-            self._alarms.append(loop.call_later(wait_seconds, self._overdue))
-        if self.history.cancel is not None:
-            over = self.history.cancel.at + int(CANCEL_GRACE_SECONDS * 1e6)
-            wait_seconds = max(0.0, (over - self.now_of_log()) / 1e6) + 0.01
-            self._alarms.append(loop.call_later(wait_seconds, self._wake.set))
-
-    def _overdue(self) -> None:
-        if self.history.cancel is None:
-            try:
-                self.arrived(self.log.emit("cancel_requested", data={"reason": "timeout"}, by="system"), [])
-            except (Lost, Conflict) as error:
-                self._failure = error
-            self._watch_clock()
-
-    @property
-    def grace_over(self) -> bool:
-        """True when a cancelled job has had its time to clean up: nothing new begins."""
-        cancel = self.history.cancel
-        return cancel is not None and self.now_of_log() > cancel.at + CANCEL_GRACE_SECONDS * 1e6
-
-    def _children_here(self) -> Children:
-        if self._children is None:
-            raise Refused("child jobs need a worker: there is none here")
-        return self._children
-
-    def _spawn(self, running: Coroutine[Any, Any, None], step: Step) -> None:
-        task = asyncio.get_running_loop().create_task(running)
-        self.tasks[task] = step
-        task.add_done_callback(self._task_done)
-        if isinstance(step, WaitStep):
-            self._wait_tasks[step.step] = task
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.pop(task, None)
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = self._failure or task.exception()
-        self._wake.set()
-
     async def _woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    async def _settle_down(self) -> None:
-        """After the code has ended: let open calls end, and leave none of them in doubt unsaid.
-
-        Errors: Suspended when a call stays in doubt: such a job can't end.
-        """
-        self._live = True
-        for step in self._waiting.values():
-            last = self.history.last_call.get(step.step)
-            under_way = step in self.tasks.values() or step.step in self.doubts
-            if last is None or under_way or not isinstance(step, ToolStep) or step.tool.effect != "once":
-                continue
-            if last.type in ("tool_invocation_started", "tool_invocation_unknown"):
-                self._spawn(run_call(self, step, last, recover_only=True), step)
-        open_calls = [t for t, s in self.tasks.items() if isinstance(s, ToolStep) and s.tool.effect != "none"]
-        if open_calls:
-            await asyncio.wait(open_calls)
-        if self._failure is not None:
-            raise self._failure
-        if self.doubts:
-            raise Suspended.in_doubt(self.doubts)
 
     def _input(self) -> tuple[Any, ...]:
         """Return what the code starts with: the job's input, or the state of its last checkpoint."""
@@ -430,9 +324,4 @@ class Engine:
     async def _stop(self) -> None:
         if self._thread is not None:
             self._thread.abandon()
-        for alarm in self._alarms:
-            alarm.cancel()
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.underway.stop()

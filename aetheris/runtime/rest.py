@@ -31,7 +31,8 @@ class Doubt:
 
     step: int
     tool: str
-    reason: str
+    reason: str  # stands in the open line
+    detail: str = ""  # what the tool's confirm said: a cell
     #: When its tool may be asked again, microseconds UTC; 0 when only a person can tell.
     ask_again_us: int = 0
 
@@ -43,12 +44,13 @@ class Suspended(Exception):
         self,
         wake_at_us: int,
         reason: str = "",
+        detail: str = "",
         *,
         waits_for: str = "",
         status: JobStatus = JobStatus.PARKED,
         handing_over: bool = False,
     ) -> None:
-        self.wake_at_us, self.reason, self.waits_for = wake_at_us, reason, waits_for
+        self.wake_at_us, self.reason, self.detail, self.waits_for = wake_at_us, reason, detail, waits_for
         self.status, self.handing_over = status, handing_over
 
     @classmethod
@@ -59,6 +61,7 @@ class Suspended(Exception):
         return cls(
             min(again, default=0),
             f"step {first.step} {first.tool}: {first.reason}",
+            first.detail,
             waits_for=f"doubt {first.step} {first.tool}",
         )
 
@@ -69,7 +72,7 @@ def rest_of(engine: Engine, *, draining: bool) -> Exception | BaseException | No
     Suspended; Refused when nothing can ever wake it; Cancelled when its grace is over.
     """
     paused = engine.history.paused_by
-    if engine.calls_under_way or (engine.history.resolutions and not draining and not paused):
+    if engine.underway.calling or (engine.history.resolutions and not draining and not paused):
         return None
     if draining:
         # What is under way has ended and is recorded; nothing new begins. The next holder delivers it.
@@ -78,11 +81,11 @@ def rest_of(engine: Engine, *, draining: bool) -> Exception | BaseException | No
         return Suspended(0, f"paused by {paused}", waits_for="paused")
     if engine.doubts:
         return Suspended.in_doubt(engine.doubts)
-    if engine.cancelled is not None and engine.grace_over:
+    if engine.cancelled is not None and engine.underway.grace_over:
         return engine.cancelled
-    waits = [s for s in engine.tasks.values() if isinstance(s, WaitStep) and s.step in engine.history.waits]
+    waits = [s for s in engine.underway.tasks.values() if isinstance(s, WaitStep) and s.step in engine.history.waits]
     if not waits:
-        return None if engine.tasks else Refused("the job waits for something that nothing will bring")
+        return None if engine.underway.tasks else Refused("the job waits for something that nothing will bring")
     return _wait(engine, waits)
 
 

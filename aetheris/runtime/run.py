@@ -139,7 +139,7 @@ class Run:
         except Suspended as rest:
             return await self._rest(log, rest)
         except Diverged as error:
-            return await self._park(log, f"diverged: {error}", "other code")
+            return await self._park(log, Suspended(0, f"diverged: {error}", waits_for="other code"))
         except (Lost, Conflict, asyncio.CancelledError):
             raise
         except Cancelled as cancelled:
@@ -176,14 +176,21 @@ class Run:
 
     async def _rest(self, log: JobLog, rest: Suspended) -> End:
         if rest.reason:
-            return await self._park(log, rest.reason, rest.waits_for, rest.wake_at_us)
+            return await self._park(log, rest)
         log.release(rest.status, rest.wake_at_us, rest.waits_for)
         return await self._end(log, "handed over" if rest.handing_over else "waiting")
 
-    async def _park(self, log: JobLog, reason: str, waits_for: str, wake_at_us: int = 0) -> End:
-        log.emit("job_parked", data={"reason": reason[:REASON_LIMIT]})
-        log.release(JobStatus.PARKED, wake_at_us, waits_for)
+    async def _park(self, log: JobLog, rest: Suspended) -> End:
+        # What a tool said may be sensitive: it is a cell, never part of the line.
+        why = [("why", body_bytes(_clean(rest.detail)))] if rest.detail else []
+        log.emit("job_parked", data={"reason": _clean(rest.reason)[:REASON_LIMIT]}, bodies=why)
+        log.release(JobStatus.PARKED, rest.wake_at_us, _clean(rest.waits_for))
         return await self._end(log, "parked")
+
+
+def _clean(text: str) -> str:
+    # A file name may hold half a surrogate pair, which UTF-8 can't carry; NUL no PostgreSQL text.
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _told(error: BaseException) -> bytes:
@@ -192,7 +199,7 @@ def _told(error: BaseException) -> bytes:
     own = [f for f in frames if "/aetheris/runtime/" not in f.filename] or frames
     told: dict[str, Any] = {
         "kind": type(error).__name__,
-        "message": str(error).encode("utf-8", "backslashreplace").decode(),
+        "message": _clean(str(error)),
         "where": f"{own[-1].filename}:{own[-1].lineno}" if own else "",
     }
     return body_bytes(told)

@@ -1,27 +1,22 @@
-"""The system from a script, a test or a notebook cell: no server, no `await`.
-
-`System` runs the async core in a thread of its own, so it works inside a
-running event loop (Jupyter's) as well. `AsyncSystem` is the same for code that
-is async itself; everything is written there, once.
-"""
+"""One tenant's view of a store, for async code; `facade.py` is the same without `await`."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
-from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
 from aetheris.runtime.submit import Submitter, whoami
@@ -75,6 +70,8 @@ class AsyncSystem:
             async with as_tenant(self._pool, self.tenant) as connection:
                 await jobs.ensure_tenant(connection, self.tenant)
             self._submitter = Submitter(self.tenant, keys, Clock(offset), whoami())
+            #: What a person may do to jobs: signal, approve, cancel, pause, resume, resolve, retry.
+            self.operator = Operator(self._pool, self._submitter)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -88,12 +85,22 @@ class AsyncSystem:
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
         await self._stack.aclose()
 
-    async def submit(self, agent: Agent, value: Any = None, *, key: str | None = None, goal: str = "") -> str:
+    async def submit(
+        self,
+        agent: Agent,
+        value: Any = None,
+        *,
+        key: str | None = None,
+        goal: str = "",
+        timeout: timedelta | None = None,
+    ) -> str:
         """Make the job durable and return its id; the same `key` twice is the same job.
 
-        Errors: Refused when the input doesn't validate.
+        `timeout` bounds it from now to its end. Errors: Refused when the input
+        doesn't validate.
         """
-        new = self._submitter.prepare(agent, value, key=key, goal=goal)
+        limit = None if timeout is None else timeout.total_seconds()
+        new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit)
         async with as_tenant(self._pool, self.tenant) as connection:
             return await jobs.submit(connection, new)
 
@@ -142,7 +149,7 @@ class AsyncSystem:
         while True:
             async with as_tenant(self._pool, self.tenant) as connection:
                 found = await jobs.statuses(connection, self.tenant, ids)
-            left = [job for job in ids if not _at_rest(found.get(job))]
+            left = [job for job in ids if not at_rest(found.get(job))]
             late = deadline is not None and time.monotonic() >= deadline
             if not left or late:
                 return found
@@ -167,112 +174,6 @@ class AsyncSystem:
                 self._ended.pop(job, None)
 
 
-class System:
-    """The sync facade: what `aetheris.open()` returns. Use as a context manager."""
-
-    def __init__(self, dsn: str | None = None, *, home: Path | str | None = None, tenant: str = "default") -> None:
-        self._core = AsyncSystem(dsn, home=Path(home) if home is not None else None, tenant=tenant)
-        self._agents: dict[str, Agent] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="aetheris", daemon=True)
-        self._thread.start()
-        try:
-            self._do(self._core.__aenter__())
-        except BaseException:
-            self._end_loop()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Drain this process's workers and let go of the database."""
-        if self._loop.is_running():
-            self._do(self._core.__aexit__(None, None, None))
-            self._end_loop()
-
-    def submit(self, agent: Agent, value: Any = None, *, key: str | None = None, goal: str = "") -> Job:
-        """Make the job durable and return it; the same `key` twice is the same job. Errors: Refused."""
-        self._agents[agent.name] = agent
-        return Job(self, self._do(self._core.submit(agent, value, key=key, goal=goal)), agent)
-
-    def job(self, prefix: str) -> Job:
-        """Return the one job whose id starts so. Errors: Refused."""
-        row = self._do(self._core.find(prefix))
-        return Job(self, row.job, self._agents.get(row.agent))
-
-    def jobs(self, *, agent: str | None = None, limit: int = 50) -> list[JobRow]:
-        """Return jobs, newest first."""
-        return self._do(self._core.listing(agent=agent, limit=limit))
-
-    def serve(self, *agents: Agent, concurrency: int = 100) -> Worker:
-        """Run a worker for these agents in this process until the system closes."""
-        return self._do(self._core.start_worker(agents, Settings(concurrency=concurrency)))
-
-    def wait(self, *jobs: Job, seconds: float | None = None) -> None:
-        """Return once every job has ended or is parked; runs a worker here if none serves them.
-
-        Errors: Refused when one has not within `seconds`.
-        """
-        for agent in {job.agent.name: job.agent for job in jobs if job.agent is not None}.values():
-            if not self._do(self._core.served(agent.name)):
-                self.serve(agent)
-        ids = [job.id for job in jobs]
-        found = self._do(self._core.wait(ids, seconds=seconds))
-        if late := [job for job in ids if not _at_rest(found.get(job))]:
-            raise Refused(f"job {late[0][:8]} is still {found[late[0]].word} after {seconds:g} s")
-
-    def record(self, job: str) -> JobRecord:
-        """Return everything that stands in the store of one job. Errors: Refused."""
-        return self._do(self._core.record(job))
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-class Job:
-    """One job, as its submitter holds it."""
-
-    def __init__(self, system: System, id: str, agent: Agent | None) -> None:
-        self._system, self.id, self.agent = system, id, agent
-
-    def __repr__(self) -> str:
-        return f"<job {self.id[:8]} {self.status.word}>"
-
-    @property
-    def status(self) -> JobStatus:
-        """Where it stands now."""
-        return self.record.row.status
-
-    @property
-    def record(self) -> JobRecord:
-        """Everything that stands in the store of it, read now."""
-        return self._system.record(self.id)
-
-    def wait(self, seconds: float | None = None) -> Self:
-        """Return once it has ended or is parked; runs a worker here if none serves it."""
-        self._system.wait(self, seconds=seconds)
-        return self
-
-    @property
-    def result(self) -> Any:
-        """What the agent returned, as its declared type. Errors: Refused unless it completed."""
-        value = self.record.result()
-        return value if self.agent is None else self.agent.result_value(value)
-
-
-def _at_rest(status: JobStatus | None) -> bool:
+def at_rest(status: JobStatus | None) -> bool:
+    """Return whether a job has ended or is parked."""
     return status is not None and (status.terminal or status is JobStatus.PARKED)

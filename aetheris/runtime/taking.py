@@ -112,7 +112,7 @@ def _resolve(engine: Engine, message: Message, payload: dict[str, Any]) -> None:
 def _child(engine: Engine, message: Message, _: dict[str, Any]) -> None:
     # No event: the child's own record is the truth; its step reads it and records the end.
     engine.log.take_silently(message.id)
-    engine.child_ended(message.key)
+    engine.underway.child_ended(message.key)
 
 
 def _ignore(engine: Engine, message: Message, reason: str) -> None:

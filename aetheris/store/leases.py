@@ -113,6 +113,21 @@ async def release(
         )
 
 
+async def holder_gone(connection: Connection, tenant: str, job: str, epoch: int) -> bool:
+    """Return whether the worker that held the job under `epoch` has left in order.
+
+    A worker that is only silent may be paused and wake again: that is not gone.
+    """
+    with translated():
+        cursor = await connection.execute(
+            "SELECT EXISTS (SELECT FROM aetheris.workers w JOIN aetheris.lease_changes c USING (worker_id)"
+            " WHERE c.tenant_id = %s AND c.job_id = %s AND c.epoch = %s AND c.change <> 'released') AS there",
+            [tenant, job, epoch],
+        )
+        row = await cursor.fetchone()
+    return row is not None and not row["there"]
+
+
 def _columns(held: Sequence[tuple[str, str, int]]) -> dict[str, arrays.Column]:
     return {
         "tenants": arrays.text([h[0] for h in held]),
