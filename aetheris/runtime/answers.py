@@ -66,5 +66,9 @@ class Cancelled(BaseException):
         self.reason, self.by = reason, by
 
 
+class Abandoned(BaseException):
+    """The runtime gave this job up; nothing of what its code still does counts any more."""
+
+
 class Uncertain(Exception):
     """A tool raises this when it can't know whether its effect happened: the call is in doubt."""

@@ -24,7 +24,7 @@ from aetheris.domain.errors import Conflict, Diverged, Lost, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime import confirm
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.answers import Abandoned, Cancelled
 from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
@@ -61,12 +61,15 @@ class Engine:
         self._wake = asyncio.Event()
         self._live = False
         self._draining = False
+        self._over = False
         self._thread: JobThread | None = None
 
     # What ctx calls.
 
     def make(self, kind: Callable[..., S], *args: Any) -> S:
         """Return a new step under the next number. Its number is spent even if it is never awaited."""
+        if self._over:
+            raise Abandoned
         self._next_step += 1
         step = kind(self._next_step, *args)
         frame = sys._getframe(2)  # whoever called ctx
@@ -324,4 +327,6 @@ class Engine:
     async def _stop(self) -> None:
         if self._thread is not None:
             self._thread.abandon()
+        self._over = True
+        self._trampoline.abandon()
         await self.underway.stop()

@@ -15,9 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-
-class Abandoned(BaseException):
-    """The runtime gave this job up; nothing of what the thread does counts any more."""
+from aetheris.runtime.answers import Abandoned
 
 
 class JobThread:

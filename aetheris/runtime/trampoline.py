@@ -18,9 +18,11 @@ from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.answers import Abandoned, Cancelled
 
 T = TypeVar("T")
+#: Code that waits again so often while it is being unwound is left to the garbage collector.
+ABANDON_TRIES = 100
 
 
 class Waitable(Generic[T]):
@@ -108,12 +110,14 @@ class Trampoline:
     def __init__(self, start: Callable[[Waitable[Any]], None]) -> None:
         self._start = start
         self._ready: deque[Fiber] = deque()
+        self._fibers: dict[Fiber, None] = {}
         self._running = False
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], label: str) -> Fiber:
         """Return a new fiber, which begins when the trampoline next runs."""
         fiber = Fiber(coroutine, label)
         fiber.started = True
+        self._fibers[fiber] = None
         self._ready.append(fiber)
         return fiber
 
@@ -122,6 +126,16 @@ class Trampoline:
         fiber.thrown = error
         fiber.turn += 1
         self._ready.append(fiber)
+
+    def abandon(self) -> None:
+        """Unwind every fiber that still waits; whatever its code does on the way out leads nowhere."""
+        fibers, self._fibers = list(self._fibers), {}
+        for fiber in fibers:
+            for _ in range(ABANDON_TRIES):
+                try:
+                    fiber.coroutine.throw(Abandoned())
+                except BaseException:  # noqa: BLE001  it has unwound; how doesn't matter any more
+                    break
 
     def run(self) -> None:
         """Run every ready fiber until it waits or ends."""
@@ -149,13 +163,16 @@ class Trampoline:
             try:
                 waited = fiber.coroutine.send(None) if thrown is None else fiber.coroutine.throw(thrown)
             except StopIteration as stop:
+                self._fibers.pop(fiber, None)
                 fiber.resolve(stop.value)
                 return
             except (Exception, Cancelled) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
+                self._fibers.pop(fiber, None)
                 fiber.resolve(error=error)
                 return
             if not isinstance(waited, Waitable):
                 refusal = Refused(f"{_where(fiber.coroutine)} awaits something other than ctx: put it into a tool")
+                self._fibers.pop(fiber, None)
                 fiber.coroutine.close()
                 fiber.resolve(error=refusal)
                 return

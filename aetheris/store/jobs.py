@@ -33,6 +33,7 @@ class JobRow:
     created_at: datetime
     updated_at: datetime
     lease_owner: str | None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Submission:
 
 _COLUMNS = (
     "tenant_id, job_id, agent, agent_version, status, idempotency_key, head_seq, head_leaf, lease_epoch, open_calls,"
-    " created_at, updated_at, lease_owner"
+    " created_at, updated_at, lease_owner, waits_for"
 )
 
 
@@ -208,4 +209,5 @@ def _row(r: dict[str, Any]) -> JobRow:
         created_at=r["created_at"],
         updated_at=r["updated_at"],
         lease_owner=r["lease_owner"],
+        waits_for=r["waits_for"],
     )

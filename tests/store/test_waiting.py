@@ -1,0 +1,450 @@
+"""Signals, approvals, cancel, pause, children, deadlines: what comes from outside, each on the record once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import aetheris as ae
+from aetheris.domain.jobs import JobStatus
+from aetheris.store.database import Database
+from tests.store.job_support import FAST, at_rest, crash, ended, last_value, run, types
+
+EFFECTS: list[str] = []
+HELD: dict[str, asyncio.Event] = {}
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    EFFECTS.clear()
+    HELD.clear()
+
+
+@ae.tool
+async def pay(what: str) -> str:
+    """An effect that is counted; waits while someone holds it."""
+    EFFECTS.append(what)
+    if what in HELD:
+        await HELD[what].wait()
+    return f"paid {what}"
+
+
+@ae.agent
+async def waits(ctx: ae.Context, key: str) -> Any:
+    """Waits for one signal."""
+    got = await ctx.wait_signal(key)
+    return [got, await ctx.call(pay, what="after")]
+
+
+def test_a_signal_wakes_the_job_that_waits_for_it(database: Database) -> None:
+    """The job rests without a worker, and goes on with the payload."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([waits], FAST)
+            job = await system.submit(waits, "paid")
+            resting = await at_rest(system, job, "signal paid")
+            assert resting.row.status is JobStatus.PARKED
+            assert await system.operator.signal(job[:12], "paid", {"amount": 1.5})
+            record = await ended(system, job)
+            assert record.result() == [{"amount": 1.5}, "paid after"]
+            received = next(e for e in record.events if e.type == "signal_received")
+            assert received.by.startswith("user/")
+            assert "amount" not in "".join(map(str, record.stored.lines))
+
+    run(work)
+
+
+def test_a_signal_that_comes_early_is_kept_and_a_repeated_one_is_one(database: Database) -> None:
+    """Exactly once by key, before the job has begun as well; what nobody waits for does no harm."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(waits, "paid")
+            assert await system.operator.signal(job, "paid", 1)
+            assert await system.operator.signal(job, "other", 2)
+            assert not await system.operator.signal(job, "paid", 3)
+            await system.start_worker([waits], FAST)
+            record = await ended(system, job)
+            assert record.result()[0] == 1
+            assert types(record).count("signal_received") == 2
+            assert EFFECTS == ["after"]
+
+    run(work)
+
+
+def test_a_signal_before_a_checkpoint_is_there_after_it(database: Database) -> None:
+    """A resume point reads nothing earlier, but a signal that came is a fact of the job."""
+
+    @ae.agent
+    async def steps(ctx: ae.Context, n: int) -> Any:
+        if n == 0:
+            await ctx.sleep(1.5)
+            await ctx.checkpoint(1)
+        await ctx.sleep(1.5)
+        return await ctx.wait_signal("early")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([steps], FAST)
+            job = await system.submit(steps, 0)
+            await system.operator.signal(job, "early", "kept")
+            assert (await ended(system, job)).result() == "kept"
+
+    run(work)
+
+
+def test_two_workers_and_a_storm_of_signals_lose_none_and_double_none(database: Database) -> None:
+    """Senders race with releases: a message sent while the job lets go is not slept over."""
+
+    @ae.agent
+    async def collects(ctx: ae.Context, n: int) -> list[int]:
+        return [await ctx.wait_signal(f"k{i}") for i in range(n)]
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            slow = ae.Settings(poll_seconds=20)  # nothing but the wake-up may bring it on
+            await system.start_worker([collects], slow)
+            await system.start_worker([collects], slow)
+            jobs = [await system.submit(collects, 12) for _ in range(4)]
+
+            async def send(job: str, i: int) -> None:
+                await asyncio.sleep(0.01 * i)
+                await asyncio.gather(*(system.operator.signal(job, f"k{i}", i) for _ in range(2)))
+
+            await asyncio.gather(*(send(job, i) for job in jobs for i in range(12)))
+            for job in jobs:
+                record = await ended(system, job)
+                assert record.result() == list(range(12))
+                assert types(record).count("signal_received") == 12
+
+    run(work)
+
+
+def test_a_wait_that_expires_raises_in_the_job(database: Database) -> None:
+    """The end of the wait is on record, so that a replay ends it the same way."""
+
+    @ae.agent
+    async def impatient(ctx: ae.Context) -> str:
+        try:
+            return str(await ctx.wait_signal("never", expires=timedelta(seconds=1.3)))
+        except ae.Expired:
+            await ctx.sleep(1.3)
+            return "expired"
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([impatient], FAST)
+            job = await system.submit(impatient)
+            record = await ended(system, job)
+            assert record.result() == "expired"
+            with pytest.raises(ae.Refused, match="completed: it takes no signal"):
+                await system.operator.signal(job, "never")
+
+    run(work)
+
+
+@ae.agent
+async def asks(ctx: ae.Context) -> Any:
+    """Asks an operator."""
+    answer = await ctx.approval("Refund 42.00 to Ann?", role="operator")
+    return [bool(answer), answer.by, answer.why]
+
+
+def test_an_approval_says_who_and_why_and_keeps_others_out(database: Database) -> None:
+    """The title may be sensitive: it is no part of a line. Whoever has not the role writes nothing."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([asks], FAST)
+            job = await system.submit(asks)
+            await at_rest(system, job, "approval 1")
+            before = (await system.record(job)).row.head_seq
+            with pytest.raises(ae.Denied, match="for the role operator, not user"):
+                await system.operator.approve(job, 1, approved=True, role="user")
+            with pytest.raises(ae.Refused, match=r"no approval is open at step 7 \(open: 1\)"):
+                await system.operator.approve(job, 7, approved=True)
+            assert (await system.record(job)).row.head_seq == before
+            await system.operator.approve(job, 1, approved=True, why="customer called")
+            record = await ended(system, job)
+            yes, by, why = record.result()
+            assert (yes, why) == (True, "customer called")
+            assert by.startswith("user/")
+            assert b"Ann" not in b"".join(record.stored.lines)
+            with pytest.raises(ae.Refused, match="no approval is open"):
+                await system.operator.approve(job, 1, approved=False)
+
+    run(work)
+
+
+def test_an_approval_that_nobody_gives_is_a_no(database: Database) -> None:
+    """Silence is never consent."""
+
+    @ae.agent
+    async def expiring(ctx: ae.Context) -> Any:
+        answer = await ctx.approval("Now?", expires=0.3)
+        return [bool(answer), answer.expired]
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([expiring], FAST)
+            assert (await ended(system, await system.submit(expiring))).result() == [False, True]
+
+    run(work)
+
+
+def test_a_cancelled_job_cleans_up_and_ends_cancelled(database: Database) -> None:
+    """The code gets Cancelled where it waits; `finally` may still call tools; a replay does the same."""
+
+    @ae.agent
+    async def careful(ctx: ae.Context) -> None:
+        try:
+            await ctx.wait_signal("never")
+        finally:
+            await ctx.call(pay, what="undo")
+            await ctx.sleep(1.3)
+            await ctx.call(pay, what="undone")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([careful], FAST)
+            job = await system.submit(careful)
+            await at_rest(system, job, "signal never")
+            assert await system.operator.cancel(job, "customer left")
+            record = await ended(system, job)
+            assert record.row.status is JobStatus.CANCELLED
+            assert EFFECTS == ["undo", "undone"]
+            asked = next(e for e in record.events if e.type == "cancel_requested")
+            assert record.value(asked, "why") == "customer left"
+
+    run(work)
+
+
+def test_code_that_is_given_up_does_nothing_more(database: Database) -> None:
+    """A job that rests is unwound in memory: its `finally` is no place from which effects escape."""
+    unwound: list[str] = []
+
+    @ae.agent
+    async def tidy(ctx: ae.Context) -> None:
+        try:
+            await ctx.wait_signal("never")
+        finally:
+            unwound.append("finally")
+            await ctx.call(pay, what="from the grave")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([tidy], FAST)
+            job = await system.submit(tidy)
+            record = await at_rest(system, job, "signal never")
+            assert unwound == ["finally"]
+            assert EFFECTS == []
+            assert types(record) == ["job_created", "job_waiting"]
+
+    run(work)
+
+
+def test_a_job_cancelled_before_it_began_runs_no_code(database: Database) -> None:
+    """And one that is not served yet is cancelled as soon as somebody could run it."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(waits, "x")
+            await system.operator.cancel(job)
+            assert not await system.operator.cancel(job)
+            await system.start_worker([waits], FAST)
+            record = await ended(system, job)
+            assert types(record) == ["job_created", "cancel_requested", "job_cancelled"]
+
+    run(work)
+
+
+def test_a_plain_function_is_cancelled_where_it_waits(database: Database) -> None:
+    """`def` jobs get the same Cancelled, in their thread."""
+
+    @ae.agent
+    def plain(ctx: ae.SyncContext) -> str:
+        try:
+            ctx.wait_signal("never")
+        except ae.Cancelled as cancelled:
+            ctx.call(pay, what=f"undo {cancelled.reason}")
+            raise
+        return "no"
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([plain], FAST)
+            job = await system.submit(plain)
+            await at_rest(system, job, "signal never")
+            await system.operator.cancel(job)
+            assert (await ended(system, job)).row.status is JobStatus.CANCELLED
+            assert EFFECTS == ["undo cancel"]
+
+    run(work)
+
+
+def test_a_call_under_way_ends_on_record_before_its_job_is_cancelled(database: Database) -> None:
+    """Never terminal in doubt: the effect in flight is waited for and recorded."""
+
+    @ae.agent
+    async def paying(ctx: ae.Context) -> None:
+        await ctx.call(pay, what="big")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            HELD["big"] = asyncio.Event()
+            await system.start_worker([paying], FAST)
+            job = await system.submit(paying)
+            while not EFFECTS:
+                await asyncio.sleep(0.01)
+            await system.operator.cancel(job)
+            while "cancel_requested" not in types(await system.record(job)):
+                await asyncio.sleep(0.01)
+            HELD["big"].set()
+            record = await ended(system, job)
+            assert types(record)[-2:] == ["tool_invocation_finished", "job_cancelled"]
+            assert record.row.status is JobStatus.CANCELLED
+
+    run(work)
+
+
+def test_a_job_in_doubt_is_parked_when_cancelled_and_ends_once_resolved(database: Database) -> None:
+    """Cancel does not hide a doubt: a person ends it, then the job is cancelled."""
+
+    @ae.agent
+    async def paying(ctx: ae.Context) -> None:
+        await ctx.call(pay, what="big")
+        await ctx.call(pay, what="more")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            HELD["big"] = asyncio.Event()
+            first = await system.start_worker([paying], ae.Settings(lease_seconds=1))
+            job = await system.submit(paying)
+            while not EFFECTS:
+                await asyncio.sleep(0.01)
+            await crash(system, first)
+            await system.start_worker([paying], FAST)
+            await at_rest(system, job, "doubt 1 pay")
+            await system.operator.cancel(job)
+            while "cancel_requested" not in types(await system.record(job)):
+                await asyncio.sleep(0.02)
+            assert (await at_rest(system, job, "doubt 1 pay")).row.status is JobStatus.PARKED
+            await system.operator.resolve(job, 1, "done", why="the bank says so", result="paid big")
+            record = await ended(system, job)
+            assert record.row.status is JobStatus.CANCELLED
+            assert EFFECTS == ["big"]
+
+    run(work)
+
+
+def test_a_paused_job_rests_until_it_is_resumed(database: Database) -> None:
+    """Signals that come meanwhile are recorded, and wait with it."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([waits], FAST)
+            job = await system.submit(waits, "go")
+            await at_rest(system, job, "signal go")
+            await system.operator.pause(job, "audit")
+            await at_rest(system, job, "paused")
+            await system.operator.signal(job, "go", 1)
+            while "signal_received" not in types(await system.record(job)):
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            assert EFFECTS == []
+            assert (await at_rest(system, job, "paused")).row.status is JobStatus.PARKED
+            await system.operator.resume(job, "done looking")
+            assert (await ended(system, job)).result() == [1, "paid after"]
+
+    run(work)
+
+
+@ae.agent
+async def double(ctx: ae.Context, n: int) -> int:
+    """A child."""
+    await ctx.call(pay, what=f"child {n}")
+    if n < 0:
+        raise ValueError("negative")
+    await ctx.sleep(1.2)
+    return 2 * n
+
+
+@ae.agent
+async def parent(ctx: ae.Context) -> Any:
+    """Two children at once, and one that fails."""
+    both = await ctx.gather(ctx.child(double, 1), ctx.child(double, 2))
+    try:
+        await ctx.child(double, -1)
+    except ae.ChildFailed as failed:
+        return [both, failed.status]
+
+
+def test_children_run_once_and_bring_their_results_even_if_the_parents_worker_dies(database: Database) -> None:
+    """The child's key is made of parent and step: whoever submits again submits the same job."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            first = await system.start_worker([parent], ae.Settings(lease_seconds=1, poll_seconds=0.1))
+            job = await system.submit(parent)
+            while len(await system.listing(agent="double")) < 2:
+                await asyncio.sleep(0.02)
+            await crash(system, first)
+            await system.start_worker([parent, double], FAST)
+            record = await ended(system, job)
+            assert record.result() == [[2, 4], "failed"]
+            assert sorted(EFFECTS) == ["child -1", "child 1", "child 2"]
+            children = await system.listing(agent="double")
+            assert len(children) == 3
+            genesis = (await system.record(children[0].job)).events[0]
+            assert genesis.data["parent"] == job
+
+    run(work)
+
+
+def test_a_job_past_its_deadline_fails_on_record(database: Database) -> None:
+    """Also when nobody ran it in time; what it waits for does not come to its code any more."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([waits], FAST)
+            job = await system.submit(waits, "never", timeout=timedelta(seconds=1.5))
+            record = await ended(system, job)
+            assert record.row.status is JobStatus.FAILED
+            assert record.events[-1].data["reason"] == "timeout"
+            assert last_value(record, "error")["kind"] == "JobTimeout"
+            with pytest.raises(ae.Refused, match="above 0"):
+                await system.submit(waits, "never", timeout=timedelta(seconds=-1))
+
+    run(work)
+
+
+def test_a_failed_job_is_run_again_as_a_new_run_that_names_the_old(database: Database) -> None:
+    """Asking twice is the same new run; a job that has not failed is not run again."""
+    broken = True
+
+    @ae.agent
+    async def flaky(ctx: ae.Context, n: int) -> int:
+        if broken:
+            raise ValueError("not yet")
+        return n
+
+    async def work() -> None:
+        nonlocal broken
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([flaky], FAST)
+            job = await system.submit(flaky, 7)
+            await ended(system, job)
+            broken = False
+            again = await system.operator.retry(job)
+            assert again == await system.operator.retry(job)
+            record = await ended(system, again)
+            assert record.result() == 7
+            assert record.events[0].data["retry_of"] == job
+            with pytest.raises(ae.Refused, match="completed: only a failed or cancelled job"):
+                await system.operator.retry(again)
+
+    run(work)
