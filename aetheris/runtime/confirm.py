@@ -50,6 +50,7 @@ def wanted(engine: Engine, step: Step | None, event: Event) -> bool:
     """Return whether the world must confirm this recorded result before the code may have it."""
     return (
         isinstance(step, ToolStep)
+        and not engine.read_only
         and step.tool.confirms_replay
         and event.seq <= engine.history.recorded_head
         and event.data.get("outcome") in ("success", "done")

@@ -43,8 +43,17 @@ class Engine:
     """Drives one job's code. `drive` returns its result, or raises what ended it."""
 
     def __init__(
-        self, agent: Agent, history: History, log: JobLog, *, leased_at: int, children: Children | None = None
+        self,
+        agent: Agent,
+        history: History,
+        log: JobLog,
+        *,
+        leased_at: int,
+        children: Children | None = None,
+        read_only: bool = False,
     ) -> None:
+        #: A replay without the world: where the record ends, the log refuses, and nothing begins.
+        self.read_only = read_only
         self.agent, self.history, self.log = agent, history, log
         self.tenant, self.job = log.tenant, log.job
         checkpoint = history.checkpoint
@@ -140,7 +149,8 @@ class Engine:
             except (Exception, Cancelled) as raised:  # noqa: BLE001  the code's own end, once nothing is open
                 result, error = None, raised
             self._live = True
-            await self.underway.settle(self._waiting)
+            if not self.read_only:
+                await self.underway.settle(self._waiting)
             if self.doubts:
                 raise Suspended.in_doubt(self.doubts)  # such a job can't end
             if error is not None:
@@ -220,6 +230,10 @@ class Engine:
                 self._deliver()
 
     def _go_live(self) -> None:
+        if self.read_only:
+            for step in self._waiting.values():
+                self._compare_begun(step)
+            self.log.emit("")
         if self.history.paused_by:
             raise Suspended(0, f"paused by {self.history.paused_by}", waits_for="paused")
         self._live = True
@@ -280,10 +294,14 @@ class Engine:
             if self._live:
                 self._launch(waited)
 
-    def _launch(self, step: Step) -> None:
+    def _compare_begun(self, step: Step) -> Event | None:
         recorded = self.history.last_call.get(step.step) or self.history.waits.get(step.step)
         if recorded is not None:
             self._compare(step, recorded)
+        return recorded
+
+    def _launch(self, step: Step) -> None:
+        recorded = self._compare_begun(step)
         if isinstance(step, CheckpointStep):
             self._checkpoint(step)
         elif isinstance(step, WaitStep):

@@ -81,11 +81,14 @@ class System:
     def wait(self, *jobs: Job, seconds: float | None = None) -> None:
         """Return once every job has ended or is parked; runs a worker here if none serves them.
 
-        Errors: Refused when one has not within `seconds`.
+        Errors: Refused when one has not within `seconds`, or has begun under
+        another version of its code, which nobody serves.
         """
         for agent in {job.agent.name: job.agent for job in jobs if job.agent is not None}.values():
             if not self._do(self._core.served(agent.name)):
                 self.serve(agent)
+        for job in jobs:
+            self._do(self._core.check_version(job.id, job.agent))
         ids = [job.id for job in jobs]
         found = self._do(self._core.wait(ids, seconds=seconds))
         if late := [job for job in ids if not at_rest(found.get(job))]:

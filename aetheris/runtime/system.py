@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
+from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
@@ -138,9 +139,25 @@ class AsyncSystem:
         return worker
 
     async def served(self, agent: str) -> bool:
-        """Return whether any worker, here or elsewhere, serves this agent."""
+        """Return whether any worker, here or elsewhere, serves this agent ("rebook", or in a version: "rebook@4")."""
         async with as_tenant(self._pool, self.tenant) as connection:
             return bool(await jobs.live_workers(connection, agent, WORKER_SILENCE_SECONDS))
+
+    async def check_version(self, job: str, agent: Agent | None) -> None:
+        """Return unless the job has begun under a version of its code that no worker serves. Errors: Refused."""
+        row = await self.find(job)
+        if (
+            row.epoch == 0
+            or row.status.terminal
+            or agent is None
+            or row.agent_version in (agent.version, *agent.accepts)
+        ):
+            return
+        if not await self.served(f"{row.agent}@{row.agent_version}"):
+            raise Refused(
+                f"job {row.job[:8]} has begun under version {row.agent_version} of {row.agent},"
+                f" this is {agent.version}: serve that one, or accept it (accepts=[{row.agent_version!r}], --accept-version)"
+            )
 
     async def wait(self, ids: Sequence[str], *, seconds: float | None = None) -> dict[str, JobStatus]:
         """Return once every job has ended or is parked, or after `seconds`, with each one's status."""

@@ -186,7 +186,7 @@ async def outcome(connection: Connection, tenant: str, job: str) -> Outcome | No
 async def live_workers(connection: Connection, agent: str, within_seconds: float) -> int:
     """Return how many workers that serve `agent` were heard of within so many seconds."""
     cursor = await connection.execute(
-        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents)"
+        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents || versions)"
         " AND last_seen_at > clock_timestamp() - %s * interval '1 second'",
         [agent, within_seconds],
     )

@@ -22,9 +22,10 @@ async def at_rest(system: ae.AsyncSystem, job: str, waits_for: str = "") -> JobR
     """Return the record once no worker holds the job (and it waits for what is said)."""
     while True:
         record = await system.record(job)
-        if record.row.lease_owner is None and record.row.status is not JobStatus.PENDING:
-            if record.row.status.terminal or waits_for in record.row.waits_for:
-                return record
+        row = record.row
+        resting = row.lease_owner is None and row.status is not JobStatus.PENDING
+        if resting and (row.status.terminal or waits_for in row.waits_for):
+            return record
         await asyncio.sleep(0.02)
 
 

@@ -1,0 +1,109 @@
+"""Replay: run a job's code against its record, without the world.
+
+No tool is called, nothing is written, no clock is waited for. The code gets
+what the record says, in the recorded order; either it does what is on record
+up to its last event, or the first difference is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from aetheris.domain.cells import commitment
+from aetheris.domain.errors import Corrupt, Diverged, Lost, Refused
+from aetheris.domain.events import TERMINAL_TYPES, Event
+from aetheris.runtime.agents import Agent
+from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.clock import Clock
+from aetheris.runtime.engine import Engine
+from aetheris.runtime.history import History
+from aetheris.runtime.record import JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay found."""
+
+    events: int
+    #: True when the code did what is on record.
+    same: bool
+    #: How the code ended: completed, failed, cancelled; or "open": the record ends before the code does.
+    ended: str
+    #: The first difference, with event and place in the code; empty when there is none.
+    difference: str = ""
+
+
+class _EndOfRecord(Exception):
+    """The code goes on where the record ends."""
+
+
+class _ReadOnlyLog:
+    """Stands where the log stands in a live run. The code never gets to write past its record."""
+
+    def __init__(self, tenant: str, job: str) -> None:
+        self.tenant, self.job, self.clock = tenant, job, Clock()
+
+    def emit(self, type: str, **_: Any) -> NoReturn:
+        """Refuse: what the code asks for now is not on record."""
+        raise _EndOfRecord(type)
+
+
+async def replay(agent: Agent, record: JobRecord) -> Replayed:
+    """Run `agent`'s code against `record` and say whether it does the same.
+
+    Starts at the job's last checkpoint, where it has one, as a worker would.
+    Errors: Corrupt when the record itself is broken; Refused when its input
+    was erased.
+    """
+    row = record.row
+    if agent.name != row.agent:
+        raise Refused(f"job {row.job[:8]} is of agent {row.agent}, not {agent.name}")
+    checkpoint = max((e.seq for e in record.events if e.type == "state_checkpointed"), default=0)
+    stored = replace(record.stored, cells=dict(record.stored.cells))  # the history lets go of what it delivered
+    history = History(row.job, stored, row.head_leaf, checkpoint)
+    last = record.events[-1]
+    engine = Engine(agent, history, _ReadOnlyLog(row.tenant, row.job), leased_at=last.at, read_only=True)  # type: ignore[arg-type]
+    count = len(record.events)
+    try:
+        result = await engine.drive()
+    except (_EndOfRecord, Lost):
+        return Replayed(count, last.type not in TERMINAL_TYPES, "open", _too_far(last))
+    except Diverged as error:
+        return Replayed(count, False, "diverged", str(error))
+    except Cancelled:
+        return _compare(count, last, "cancelled", "job_cancelled" if last.type != "job_failed" else "job_failed")
+    except Corrupt:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
+        same = last.type == "job_failed" and last.data["reason"] == type(error).__name__
+        return Replayed(count, same, "failed", "" if same else f"the code raises {type(error).__name__}, {_says(last)}")
+    if last.type == "job_completed" and not _same_result(record, last, agent.result_cells(result)):
+        return Replayed(count, False, "completed", f"the code returns another result than event {last.seq} records")
+    return _compare(count, last, "completed", "job_completed")
+
+
+def _compare(count: int, last: Event, ended: str, type: str) -> Replayed:
+    same = last.type == type
+    return Replayed(count, same, ended, "" if same else f"the code has {ended}, {_says(last)}")
+
+
+def _says(last: Event) -> str:
+    return f"the record ends with {last.type} (event {last.seq})"
+
+
+def _too_far(last: Event) -> str:
+    return f"the code goes on, {_says(last)}" if last.type in TERMINAL_TYPES else ""
+
+
+def _same_result(record: JobRecord, last: Event, bodies: list[tuple[str, bytes]]) -> bool:
+    if {name for name, _ in bodies} != set(last.cells):
+        return False
+    for name, body in bodies:
+        cell = record.stored.cells.get((last.seq, name))
+        # An erased cell has no salt left to compare under: the commitment alone proves nothing.
+        if cell is None or cell.salt is None:
+            continue
+        if commitment(record.row.job, last.seq, name, cell.salt, body).hex() != last.cells[name]:
+            return False
+    return True
