@@ -10,6 +10,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, ago
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.system import AsyncSystem
 from aetheris.store.jobs import JobRow
 
 WORDS = [status.word for status in JobStatus]
@@ -21,7 +22,7 @@ STYLES = {"completed": "green", "failed": "red", "parked": "yellow", "running": 
 @click.option(
     "--status", "words", multiple=True, type=click.Choice(WORDS), help="Only jobs in this status; may be given often."
 )
-@click.option("--parked", is_flag=True, help="Only jobs that wait for a person, with the reason.")
+@click.option("--parked", is_flag=True, help="Only what waits for a person, with the reason.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @json_option
 def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, screen: Screen) -> None:
@@ -30,7 +31,10 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, sc
     \b
     Example:  aetheris jobs airline --status failed
     """
-    statuses = [JobStatus[w.upper()] for w in words] + ([JobStatus.PARKED] if parked else [])
+    if parked:
+        _parked(agent, limit, screen)
+        return
+    statuses = [JobStatus[w.upper()] for w in words]
     found = with_system(lambda system: system.listing(agent=agent, statuses=statuses, limit=limit))
     screen.json([_row(r) for r in found])
     if not found:
@@ -38,10 +42,38 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, sc
         return
     short = short_ids([r.job for r in found])
     screen.table(
-        ["JOB", "AGENT", "STATUS", "EVENTS", "AGE", "KEY"],
-        [[short[r.job], r.agent, r.status.word, str(r.head_seq), ago(r.created_at), r.key or ""] for r in found],
+        ["JOB", "AGENT", "STATUS", "EVENTS", "AGE", "KEY", "WAITS FOR"],
+        [
+            [short[r.job], r.agent, r.status.word, str(r.head_seq), ago(r.created_at), r.key or "", r.waits_for]
+            for r in found
+        ],
         right=(3, 4),
     )
+
+
+def _parked(agent: str | None, limit: int, screen: Screen) -> None:
+    """List what waits for a person: doubts, approvals, pauses, code that differs."""
+
+    async def work(system: AsyncSystem) -> list[tuple[JobRow, str]]:
+        rows = await system.listing(agent=agent, statuses=[JobStatus.PARKED, JobStatus.WAITING], limit=limit)
+        return [(r, await system.why_parked(r)) for r in rows if needs_a_person(r.waits_for)]
+
+    found = with_system(work)
+    screen.json([{**_row(r), "waits_for": r.waits_for, "because": why} for r, why in found])
+    if not found:
+        screen.line("no job waits for a person")
+        return
+    short = short_ids([r.job for r, _ in found])
+    screen.table(
+        ["JOB", "AGENT", "SINCE", "WAITS FOR", "BECAUSE"],
+        [[short[r.job], r.agent, ago(r.updated_at), r.waits_for, why] for r, why in found],
+        right=(2,),
+    )
+
+
+def needs_a_person(waits_for: str) -> bool:
+    """Return whether something in this list of waits ends only by a person's word."""
+    return any(not w.startswith(("time", "signal ", "child ")) for w in waits_for.split(", ") if w)
 
 
 def short_ids(ids: Sequence[str], least: int = 6) -> dict[str, str]:
@@ -61,6 +93,7 @@ def _row(r: JobRow) -> dict[str, object]:
         "events": r.head_seq,
         "epoch": r.epoch,
         "key": r.key,
+        "waits_for": r.waits_for,
         "created_at": r.created_at,
         "updated_at": r.updated_at,
     }

@@ -23,9 +23,21 @@ from aetheris.runtime.worker import Settings, Worker
 )
 @click.option("--lease", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Seconds a lease lasts.")
 @click.option("--capability", multiple=True, help="Take jobs that need this; may be given often.")
+@click.option(
+    "--accept-version",
+    "accepts",
+    multiple=True,
+    metavar="AGENT@VERSION",
+    help="Go on with jobs that began under this version of the code; may be given often.",
+)
 @json_option
 def worker(
-    targets: tuple[str, ...], concurrency: int, lease: float, capability: tuple[str, ...], screen: Screen
+    targets: tuple[str, ...],
+    concurrency: int,
+    lease: float,
+    capability: tuple[str, ...],
+    accepts: tuple[str, ...],
+    screen: Screen,
 ) -> None:
     """Run jobs of these agents. Ctrl-C or SIGTERM drains: calls under way end, then it leaves.
 
@@ -35,7 +47,10 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     served = agents(targets)
-    settings = Settings(concurrency=concurrency, lease_seconds=lease, capabilities=capability)
+    for accepted in accepts:
+        if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
+            raise click.UsageError(f"--accept-version {accepted!r}: give AGENT@VERSION of an agent served here")
+    settings = Settings(concurrency=concurrency, lease_seconds=lease, capabilities=capability, accepts=accepts)
     counts = with_system(lambda system: _serve(system, Worker(system.database, served, settings), screen))
     screen.json({"claimed": counts.counts.claimed, "ended": counts.counts.ended})
 

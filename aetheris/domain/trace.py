@@ -63,15 +63,42 @@ def trace(events: Iterable[Event]) -> list[TraceLine]:
             call.note = str(event.data.get("reason", "")) or call.note
         elif event.type == "job_leased":
             lines.append(_leased(event, since, epoch, before))
-        elif event.type == "job_waiting" and event.step:
-            waits[event.step] = line = TraceLine(event.seq, event.step, since, "waiting", str(event.data["wait_type"]))
+        elif event.type in _WAITS and event.step:
+            waits[event.step] = line = TraceLine(event.seq, event.step, since, *_waiting(event))
             lines.append(line)
-        elif event.step in waits:
-            waits[event.step].duration_us = since - waits[event.step].since_start_us
+        elif event.step in waits and event.type in _WAITED:
+            wait = waits[event.step]
+            wait.duration_us = since - wait.since_start_us
+            wait.note = _answer(event)
         else:
             lines.append(_other(event, since))
         epoch, before = event.epoch, event
     return lines
+
+
+_WAITS = frozenset({"job_waiting", "approval_requested", "child_requested"})
+_WAITED = frozenset({"timer_fired", "wait_completed", "approval_completed", "child_completed"})
+
+
+def _waiting(event: Event) -> tuple[str, str]:
+    match event.type:
+        case "approval_requested":
+            return f"approval {event.step}", str(event.data.get("role", ""))
+        case "child_requested":
+            return "child", f"{event.data['agent']} {event.data['child'][:8]}"
+        case _ if event.data["wait_type"] == "signal":
+            return "waiting", f"signal {event.data['correlation_key']}"
+        case _:
+            return "waiting", str(event.data["wait_type"])
+
+
+def _answer(event: Event) -> str:
+    if event.type == "approval_completed":
+        decision = str(event.data["decision"])
+        return decision if decision == "expired" else f"{decision} by {event.by}"
+    if event.type == "child_completed":
+        return str(event.data["status"])
+    return "expired" if event.data.get("expired") else ""
 
 
 def _leased(event: Event, since: int, epoch: int, before: Event | None) -> TraceLine:
@@ -89,6 +116,16 @@ def _leased(event: Event, since: int, epoch: int, before: Event | None) -> Trace
 def _other(event: Event, since: int) -> TraceLine:
     line = TraceLine(event.seq, event.step, since, event.type.removeprefix("job_"), epoch=event.epoch)
     match event.type:
+        case "signal_received":
+            line.what, line.name, line.note = "signal", event.data["correlation_key"], f"from {event.by}"
+        case "cancel_requested" | "pause_requested" | "job_resumed":
+            line.what, line.note = event.type.removeprefix("job_").replace("_", " "), f"by {event.by}"
+        case "message_ignored":
+            line.what, line.name, line.note = "ignored", event.data["kind"], event.data["reason"]
+        case "confirmation_replay_failed":
+            line.what, line.name, line.note = "not confirmed", event.data["tool_name"], event.data["reason"]
+        case "patch_recorded":
+            line.what, line.name = "patched", event.data["patch"]
         case "job_created":
             line.name, line.note = event.by, f"config {event.data['config_sha256'][:4]}…"
         case "random_recorded" | "state_checkpointed":

@@ -200,11 +200,13 @@ class Engine:
 
     async def _run_code(self) -> Any:
         if self.agent.is_async:
-            self._root = self._trampoline.spawn(self.agent.fn(Context(self), *self._input()), self.agent.name)
+            self._root = self._trampoline.spawn(
+                self.agent.fn(Context(self), *self.history.start_values(self.agent)), self.agent.name
+            )
             await self._until(self._root)
             result = self._root.outcome()
         else:
-            self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *self._input()), self.agent.name)
+            self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *values), self.agent.name)
             result = await self._thread.drive()
         left = [e for e in self.history.resolutions if e.step not in self._waiting and e.step]
         if left:
@@ -318,18 +320,6 @@ class Engine:
     async def _woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    def _input(self) -> tuple[Any, ...]:
-        """Return what the code starts with: the job's input, or the state of its last checkpoint."""
-        if not self.agent.takes_input:
-            return ()
-        event, name = self.history.genesis, "input"
-        if self.history.checkpoint is not None:
-            event, name = self.history.checkpoint, "state"
-        cell = self.history.cells.get((event.seq, name))
-        if cell is None or cell.body is None:
-            raise Refused(f"the job's {name} was erased: it can't go on")
-        return (self.agent.input_value(self.history.value(event, name)),)
 
     def _write(self, emit: Callable[[], Any]) -> None:
         # The log belongs to the loop: a job's thread must not write while the journal takes.

@@ -10,8 +10,9 @@ import orjson
 from aetheris.domain import cells, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.encode import body_value
-from aetheris.domain.errors import Corrupt
+from aetheris.domain.errors import Corrupt, Refused
 from aetheris.domain.events import Event
+from aetheris.runtime.agents import Agent
 from aetheris.store.history import Record
 
 _RESOLVES = frozenset(
@@ -38,7 +39,7 @@ class History:
         self.resolutions: deque[Event] = deque()
         #: step -> its last tool event: a start without an end stands here
         self.last_call: dict[int, Event] = {}
-        #: step -> the event that holds its arguments: its start, or its end where there is no start
+        #: step -> the event that tells what was asked: the beginning of a wait, or what holds a call's arguments
         self.asked: dict[int, Event] = {}
         #: step -> the event that began a wait which is not over
         self.waits: dict[int, Event] = {}
@@ -92,7 +93,7 @@ class History:
             if "args" in event.cells:
                 self.asked[event.step] = event
         elif event.type in _WAITS and event.step:
-            self.waits[event.step] = event
+            self.waits[event.step] = self.asked[event.step] = event
         elif event.type == "random_recorded":
             self.randoms[event.step] = event
         else:
@@ -140,6 +141,16 @@ class History:
             if found is not None and found.body is not None:
                 bodies[part] = body_value(found.body)
         return cells.assemble(name, bodies)
+
+    def start_values(self, agent: Agent) -> tuple[Any, ...]:
+        """Return what the code starts with: the job's input, or the state of its last checkpoint."""
+        if not agent.takes_input:
+            return ()
+        event, name = (self.genesis, "input") if self.checkpoint is None else (self.checkpoint, "state")
+        cell = self.cells.get((event.seq, name))
+        if cell is None or cell.body is None:
+            raise Refused(f"the job's {name} was erased: it can't go on")
+        return (agent.input_value(self.value(event, name)),)
 
     def add(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
         """Add an event just written, so that it settles its step as a replay would."""

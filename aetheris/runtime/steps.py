@@ -73,13 +73,8 @@ class ToolStep(Step):
         recorded = {name for name in event.cells if name == "args" or name.startswith("args/")}
         if recorded != {name for name, _ in self.bodies}:
             raise self._diverged(f"{history.describe(event)} with other arguments")
-        for name, body in self.bodies:
-            cell = history.cells.get((event.seq, name))
-            # An erased cell has no salt left to compare under: the commitment alone proves nothing.
-            if cell is None or cell.salt is None:
-                continue
-            if commitment(history.job, event.seq, name, cell.salt, body).hex() != event.cells[name]:
-                raise self._diverged(f"{history.describe(event)} with other arguments ({name})")
+        if other := other_cell(event, self.bodies, history):
+            raise self._diverged(f"{history.describe(event)} with other arguments ({other})")
 
     def settle(self, event: Event, history: History) -> None:
         """Deliver the result, or raise what the tool raised."""
@@ -104,6 +99,18 @@ class CheckpointStep(Step):
     def settle(self, event: Event, history: History) -> None:
         """It is recorded."""
         self.resolve()
+
+
+def other_cell(event: Event, bodies: Sequence[tuple[str, bytes]], history: History) -> str:
+    """Return the name of the first of `bodies` that is not what `event` committed to, under the stored salt; or ""."""
+    for name, body in bodies:
+        cell = history.cells.get((event.seq, name))
+        # An erased cell has no salt left to compare under: the commitment alone proves nothing.
+        if cell is None or cell.salt is None:
+            continue
+        if commitment(history.job, event.seq, name, cell.salt, body).hex() != event.cells[name]:
+            return name
+    return ""
 
 
 def diverged(recorded: Sequence[Event], says: str, actual: str, step: int = 0) -> Diverged:

@@ -125,6 +125,16 @@ class AsyncSystem:
             ledger = await history.load_ledger(connection, self.tenant, row.job)
         return JobRecord(row, found[self.tenant, row.job], ledger)
 
+    async def why_parked(self, row: JobRow) -> str:
+        """Return why a resting job waits, in words: the reason on record, or what an approval asks."""
+        record = await self.record(row.job)
+        for event in reversed(record.events):
+            if event.type == "job_parked":
+                return str(event.data["reason"])
+            if event.type == "approval_requested":
+                return f"asks: {record.value(event, 'title') or '(erased)'}"
+        return ""
+
     async def start_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
         """Run a worker in this process until the system closes; return once it serves."""
         worker = Worker(self.database, agents, settings, on_end=self._on_end)
@@ -156,7 +166,8 @@ class AsyncSystem:
         if not await self.served(f"{row.agent}@{row.agent_version}"):
             raise Refused(
                 f"job {row.job[:8]} has begun under version {row.agent_version} of {row.agent},"
-                f" this is {agent.version}: serve that one, or accept it (accepts=[{row.agent_version!r}], --accept-version)"
+                f" this is {agent.version}: serve that one, or accept it"
+                f" (accepts=[{row.agent_version!r}], --accept-version)"
             )
 
     async def wait(self, ids: Sequence[str], *, seconds: float | None = None) -> dict[str, JobStatus]:

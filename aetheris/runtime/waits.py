@@ -9,7 +9,7 @@ from aetheris.domain.events import Event
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Approval, ChildFailed, Expired
 from aetheris.runtime.history import History
-from aetheris.runtime.steps import Step
+from aetheris.runtime.steps import Step, other_cell
 
 Bodies = list[tuple[str, bytes]]
 
@@ -43,15 +43,15 @@ class WaitStep(Step):
         """Return the data of the event that ends the wait by the clock."""
         return {}
 
-    def same(self, recorded: Event) -> bool:
-        """Return whether the recorded beginning is that of this wait."""
-        return all(recorded.data.get(key) == value for key, value in self.request(None)[0].items())
-
     def check(self, event: Event, history: History) -> None:
         """Also compares what is waited for with the record."""
         super().check(event, history)
-        if event.type == self.asked and not self.same(event):
-            raise self._diverged(history.describe(event))
+        if event.type != self.asked:
+            return
+        data, bodies = self.request(None)
+        same = all(event.data.get(key) == value for key, value in data.items())
+        if not same or other_cell(event, bodies, history):
+            raise self._diverged(f"{history.describe(event)} for something else")
 
 
 class TimerStep(WaitStep):
