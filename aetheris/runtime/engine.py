@@ -199,10 +199,9 @@ class Engine:
     # The loop of replay and live.
 
     async def _run_code(self) -> Any:
+        values = self.history.start_values(self.agent)
         if self.agent.is_async:
-            self._root = self._trampoline.spawn(
-                self.agent.fn(Context(self), *self.history.start_values(self.agent)), self.agent.name
-            )
+            self._root = self._trampoline.spawn(self.agent.fn(Context(self), *values), self.agent.name)
             await self._until(self._root)
             result = self._root.outcome()
         else:
