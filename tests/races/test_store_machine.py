@@ -1,0 +1,316 @@
+"""The store against a small model of it: claim, append, expire, signal, resolve, end, in any order.
+
+Two workers, stale leases kept and used, messages sent at any moment. The model
+is a few dictionaries; what PostgreSQL says must be what the model says, and
+every job's chain and ledger must stay sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+import aetheris as ae
+from aetheris.domain import events, ledger
+from aetheris.domain.errors import Conflict, Lost, Refused
+from aetheris.domain.jobs import JobStatus
+from aetheris.domain.ledger import transition_of
+from aetheris.runtime.joblog import make_event
+from aetheris.store import history, inbox, leases
+from aetheris.store.append import Batch, append
+from aetheris.store.database import Connection, Database, as_tenant
+from aetheris.store.leases import Lease
+
+RUNNING = JobStatus.RUNNING
+RESULT = [("result", b"1")]
+CALL = {"attempt": 1, "effect": "once", "tool_name": "pay"}
+#: what a holder may write -> (event type, data, cells, change of open calls, the state it leaves behind)
+SHAPES: dict[str, tuple[str, dict[str, Any], list[tuple[str, bytes]], int, JobStatus]] = {
+    "start": ("tool_invocation_started", {**CALL, "idempotency_key": "ab" * 32}, [("args", b"{}")], 1, RUNNING),
+    "commit": ("tool_invocation_finished", {**CALL, "duration_us": 1, "outcome": "success"}, RESULT, -1, RUNNING),
+    "doubt": ("tool_invocation_unknown", {**CALL, "reason": "lost"}, [], 0, RUNNING),
+    "resolve": ("tool_invocation_resolved", {**CALL, "outcome": "done"}, RESULT, -1, RUNNING),
+    "park": ("job_parked", {"reason": "waits"}, [], 0, JobStatus.PARKED),
+    "complete": ("job_completed", {}, RESULT, 0, JobStatus.COMPLETED),
+    "cancel": ("job_cancelled", {"reason": "asked"}, [], 0, JobStatus.CANCELLED),
+}  # fmt: skip
+#: state of the one call -> what may be written then
+LEGAL = {"": {"start"}, "started": {"commit", "doubt"}, "unknown": {"resolve"}, "over": set()}
+NEXT = {"start": "started", "commit": "over", "doubt": "unknown", "resolve": "over"}
+
+
+@ae.agent
+async def idle(ctx: ae.Context) -> None:
+    """A job that nobody runs here: the machine is its worker."""
+
+
+@dataclass
+class Model:
+    """One job as the model knows it."""
+
+    status: JobStatus = JobStatus.PENDING
+    head: int = 1
+    epoch: int = 0
+    held: bool = False  # a lease that has not run out
+    call: str = ""
+    sent: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    asleep: bool = False  # at rest, with nothing to wake it
+
+    @property
+    def open(self) -> int:
+        """How many calls are open."""
+        return int(self.call in ("started", "unknown"))
+
+
+class Store(RuleBasedStateMachine):
+    """Rules over a real store; `new_database` is set before each run."""
+
+    new_database: Callable[[], Database]
+    appended = 0
+    handed = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.model: dict[str, Model] = {}
+        self.count = 0
+        self.do(self._open())
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run one piece of async work."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+
+    async def _open(self) -> None:
+        self.database = type(self).new_database()
+        self.system = await ae.AsyncSystem(database=self.database).__aenter__()
+        self.worker: Connection = await self.database.connect("worker")
+        self.clock = await history_clock(self.database)
+
+    def teardown(self) -> None:
+        """Close what was opened."""
+
+        async def close() -> None:
+            await self.worker.close()
+            await self.clock.close()
+            await self.system.__aexit__(None, None, None)
+
+        self.do(close())
+        self.loop.close()
+        type(self).appended += self.count
+
+    @initialize()
+    def begin(self) -> None:
+        """Some jobs to fight over."""
+        for _ in range(3):
+            self.submit()
+
+    @rule()
+    def submit(self) -> None:
+        """A job is there, and nobody holds it."""
+        self.model[self.do(self.system.submit(idle))] = Model()
+
+    @rule(target=handed, worker=st.sampled_from(["w1", "w2"]))
+    def claim(self, worker: str) -> Any:
+        """A claim takes exactly what is ready or whose lease ran out, each under the next epoch."""
+        taken: list[Lease] = self.do(
+            leases.claim(self.worker, worker, agents={"idle": "1"}, capabilities=[], limit=100, lease_seconds=3600)
+        )
+        ready = {j for j, m in self.model.items() if not m.held and not m.status.terminal and not m.asleep}
+        assert {lease.job for lease in taken} == ready
+        for lease in taken:
+            m = self.model[lease.job]
+            assert (lease.epoch, lease.head_seq) == (m.epoch + 1, m.head)
+            assert lease.inbox == len(m.sent)
+            m.epoch, m.held, m.status = m.epoch + 1, True, JobStatus.RUNNING
+        return {"worker": worker, "leases": taken}
+
+    @rule(
+        hand=handed,
+        pick=st.integers(0, 5),
+        choices=st.lists(st.integers(0, 59), min_size=3, max_size=8),
+        take=st.booleans(),
+    )
+    def append(self, hand: Any, pick: int, choices: list[int], take: bool) -> None:
+        """An append is whole or not at all, by fence, head and state; a stale hand writes nothing."""
+        for choice in choices if hand["leases"] else ():
+            self._append(hand, pick % len(hand["leases"]), choice, take)
+
+    def _append(self, hand: Any, pick: int, choice: int, take: bool) -> None:
+        lease: Lease = hand["leases"][pick]
+        m = self.model[lease.job]
+        # A holder folds its own ledger: of the call it tries only what is legal.
+        kinds = [*sorted(LEGAL[m.call]) * 4, "park", "complete", "cancel"]
+        kind = kinds[choice % len(kinds)]
+        messages = self.do(inbox.untaken(self.worker, [lease.key])).get(lease.key, []) if take else []
+        made = _batch(lease, kind, [x.id for x in messages])
+        refused = self.do(append(self.worker, hand["worker"], [made]))
+        current = m.epoch == lease.epoch and m.held
+        if not current:
+            assert isinstance(
+                refused[lease.key], Lost if not m.status.terminal or m.epoch != lease.epoch else Lost | Refused
+            )
+            return
+        if lease.head_seq != m.head:
+            assert isinstance(refused[lease.key], Conflict)
+            return
+        if made.status.terminal and m.open:
+            assert isinstance(refused[lease.key], Refused)
+            return
+        assert refused == {}
+        self.count += 1
+        hand["leases"][pick] = replace(lease, head_seq=made.new_head, head_leaf=made.new_leaf)
+        m.head = made.new_head
+        m.call = NEXT.get(kind, m.call)
+        m.taken += m.sent if take else []
+        m.sent = [] if take else m.sent
+        m.status = made.status
+        if made.release:
+            m.held = False
+            m.asleep = not m.sent and not made.status.terminal
+
+    @rule(hand=handed)
+    def heartbeat(self, hand: Any) -> None:
+        """A heartbeat answers for what is still held, and says where mail waits."""
+        held = [(x.tenant, x.job, x.epoch) for x in hand["leases"]]
+        alive = self.do(leases.heartbeat(self.worker, hand["worker"], held, 3600)) if held else {}
+        expected = {
+            x.key: bool(self.model[x.job].sent)
+            for x in hand["leases"]
+            if self.model[x.job].held and self.model[x.job].epoch == x.epoch
+        }
+        assert alive == expected
+
+    @rule(hand=consumes(handed))
+    def give_back(self, hand: Any) -> None:
+        """Released leases are claimable at once; what was lost before is left alone."""
+        held = [(x.tenant, x.job, x.epoch) for x in hand["leases"]]
+        if held:
+            self.do(leases.release(self.worker, hand["worker"], held))
+        for x in hand["leases"]:
+            m = self.model[x.job]
+            # A lease that ran out but was not taken is still this worker's to give back.
+            if m.epoch == x.epoch and m.status is JobStatus.RUNNING:
+                m.held, m.status, m.asleep = False, JobStatus.RETRYING, False
+
+    @rule(pick=st.integers(0, 5))
+    def expire(self, pick: int) -> None:
+        """A lease runs out by the database's clock."""
+        held = sorted(j for j, m in self.model.items() if m.held)
+        if held:
+            job = held[pick % len(held)]
+            self.do(
+                self.clock.execute(
+                    "UPDATE aetheris.jobs SET lease_until = now() - interval '1s' WHERE job_id = %s", [job]
+                )
+            )
+            self.model[job].held = False
+
+    @rule(pick=st.integers(0, 5), key=st.sampled_from(["a", "b", "c"]))
+    def send(self, pick: int, key: str) -> None:
+        """A message arrives once by key, wakes the job, and is refused by one that has ended."""
+        if not self.model:
+            return
+        job = sorted(self.model)[pick % len(self.model)]
+        m = self.model[job]
+        if m.status.terminal:
+            with pytest.raises(Refused, match="takes no signal"):
+                self.do(self._send(job, key))
+            return
+        known = key in m.sent or key in m.taken
+        assert self.do(self._send(job, key)) is not known
+        if not known:
+            m.sent.append(key)
+            m.asleep = False
+
+    async def _send(self, job: str, key: str) -> bool:
+        async with as_tenant(self.system._pool, "default") as connection:
+            return await inbox.send(connection, "default", job, kind="signal", key=key, by="user/a", payload=b"1")
+
+    @invariant()
+    def rows_are_what_the_model_says(self) -> None:
+        """Status, head, epoch, open calls and inbox of every job."""
+
+        async def look() -> dict[str, tuple[Any, ...]]:
+            cursor = await self.worker.execute(
+                "SELECT job_id, status, head_seq, lease_epoch, open_calls, inbox FROM aetheris.jobs"
+            )
+            return {r["job_id"]: tuple(list(r.values())[1:]) async for r in cursor}
+
+        expected = {j: (int(m.status), m.head, m.epoch, m.open, len(m.sent)) for j, m in self.model.items()}
+        assert self.do(look()) == expected
+
+    @invariant()
+    def chains_and_ledgers_are_sound(self) -> None:
+        """Whatever was tried, the record holds together, and each message became one event."""
+        keys = [("default", job) for job in self.model]
+        if not keys:
+            return
+        found = self.do(history.load(self.worker, keys, [1] * len(keys)))
+        for key, record in found.items():
+            chain = events.Chain()
+            told = []
+            for line, leaf in zip(record.lines, record.leaves, strict=True):
+                event = events.read(line)
+                chain.add(event, leaf)
+                told.append(transition_of(event))
+            transitions = self.do(history.load_ledger(self.worker, *key))
+            assert [t for t in told if t is not None] == transitions
+            ledger.fold(transitions)
+            assert chain.count == self.model[key[1]].head
+
+
+async def history_clock(database: Database) -> Connection:
+    """Return a connection that may move leases in time, as only a test may."""
+    connection: Connection = await Connection.connect(database.admin_dsn, autocommit=True)
+    return connection
+
+
+def _batch(lease: Lease, kind: str, messages: list[str]) -> Batch:
+    type_, data, bodies, delta, status = SHAPES[kind]
+    made = Batch(lease.tenant, lease.job, lease.epoch, lease.head_seq, lease.head_leaf, last_at=2)
+    step = 1 if type_.startswith("tool") else 0
+    event, line, leaf, cells = make_event(
+        job=lease.job, seq=lease.head_seq + 1, prev=lease.head_leaf, at=time.time_ns() // 1000, by="w",
+        epoch=lease.epoch, type=type_, step=step, data=data, bodies=bodies,
+    )  # fmt: skip
+    made.lines, made.leaves, made.cells = [line], [leaf], list(cells)
+    if (transition := transition_of(event)) is not None:
+        made.ledger = [transition]
+    made.open_delta, made.status = delta, status
+    made.release = status is not JobStatus.RUNNING
+    made.taken = [(event.seq, message) for message in messages]
+    return made
+
+
+def test_the_store_is_what_a_small_model_says_in_any_order(new_database: Callable[[], Database]) -> None:
+    """Nothing that workers, senders and clocks do in any order breaks a fence, a chain or a ledger."""
+    Store.new_database = staticmethod(new_database)  # type: ignore[method-assign]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Store,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+        # Left alone, most runs end after a few steps, where nothing interesting has happened yet.
+        _min_steps=30,
+    )
+    assert Store.appended > 15  # the machine did get to what it is about
