@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aetheris.runtime.agents import agent as agent
     from aetheris.runtime.context import Context as Context
     from aetheris.runtime.context import SyncContext as SyncContext
+    from aetheris.runtime.graphs.agent import graph as graph
     from aetheris.runtime.sensitive import Sensitive as Sensitive
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
     from aetheris.runtime.system import Job as Job
@@ -53,6 +54,7 @@ _HOMES = {
     ),
     "aetheris.runtime.agents": ("Agent", "agent"),
     "aetheris.runtime.context": ("Context", "SyncContext"),
+    "aetheris.runtime.graphs.agent": ("graph",),
     "aetheris.runtime.sensitive": ("Sensitive",),
     "aetheris.runtime.system": ("AsyncSystem", "Job", "System"),
     "aetheris.runtime.tools": ("Call", "Tool", "ToolFailed", "tool"),

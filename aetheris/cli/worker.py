@@ -11,13 +11,15 @@ import click
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
-from aetheris.cli.targets import agents
+from aetheris.cli.targets import agents, tools
+from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Settings, Worker
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="MODULE:AGENT...")
+@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...")
+@click.option("--tools", "modules", multiple=True, metavar="MODULE", help="Run task graphs with these tools too.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs in hand at once."
 )
@@ -25,16 +27,26 @@ from aetheris.runtime.worker import Settings, Worker
 @click.option("--capability", multiple=True, help="Take jobs that need this; may be given often.")
 @json_option
 def worker(
-    targets: tuple[str, ...], concurrency: int, lease: float, capability: tuple[str, ...], screen: Screen
+    targets: tuple[str, ...],
+    modules: tuple[str, ...],
+    concurrency: int,
+    lease: float,
+    capability: tuple[str, ...],
+    screen: Screen,
 ) -> None:
     """Run jobs of these agents. Ctrl-C or SIGTERM drains: calls under way end, then it leaves.
 
+    With --tools it runs task graphs as well: any whose tools are all in the modules given.
+
     \b
     Example:  aetheris worker desk.agents:rebook --concurrency 200
+              aetheris worker --tools desk.tools
     """
+    if not targets and not modules:
+        raise click.UsageError("nothing to serve: name agents (MODULE:AGENT), or --tools MODULE for task graphs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    served = agents(targets)
+    served = [*agents(targets), *([GraphAgent(tools(modules))] if modules else [])]
     settings = Settings(concurrency=concurrency, lease_seconds=lease, capabilities=capability)
     counts = with_system(lambda system: _serve(system, Worker(system.database, served, settings), screen))
     screen.json({"claimed": counts.counts.claimed, "ended": counts.counts.ended})

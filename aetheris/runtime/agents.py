@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from pydantic import ValidationError
@@ -37,6 +37,16 @@ class Agent:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
+
+    @property
+    def asks(self) -> Sequence[str]:
+        """The capabilities that a worker must have to take up a job of this agent."""
+        return ()
+
+    @property
+    def offers(self) -> Sequence[str]:
+        """The capabilities that a worker has by serving this agent."""
+        return ()
 
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of a job's input. Errors: Refused, naming each bad field."""

@@ -53,7 +53,9 @@ class Submitter:
             data=data,
             bodies=agent.input_cells(value) if agent.takes_input else (),
         )
-        return Submission(self.tenant, job, agent.name, agent.version, leaf, line, made, key=key, goal=goal)
+        return Submission(
+            self.tenant, job, agent.name, agent.version, leaf, line, made, key=key, goal=goal, capabilities=agent.asks
+        )
 
 
 def whoami() -> str:

@@ -130,10 +130,10 @@ class AsyncSystem:
             task.result()
         return worker
 
-    async def served(self, agent: str) -> bool:
-        """Return whether any worker, here or elsewhere, serves this agent."""
+    async def served(self, agent: Agent) -> bool:
+        """Return whether any worker, here or elsewhere, serves this agent and can do what it asks."""
         async with as_tenant(self._pool, self.tenant) as connection:
-            return bool(await jobs.live_workers(connection, agent, WORKER_SILENCE_SECONDS))
+            return bool(await jobs.live_workers(connection, agent.name, WORKER_SILENCE_SECONDS, agent.asks))
 
     async def wait(self, ids: Sequence[str], *, seconds: float | None = None) -> dict[str, JobStatus]:
         """Return once every job has ended or is parked, or after `seconds`, with each one's status."""
@@ -217,8 +217,8 @@ class System:
 
         Errors: Refused when one has not within `seconds`.
         """
-        for agent in {job.agent.name: job.agent for job in jobs if job.agent is not None}.values():
-            if not self._do(self._core.served(agent.name)):
+        for agent in {(job.agent.name, *job.agent.asks): job.agent for job in jobs if job.agent is not None}.values():
+            if not self._do(self._core.served(agent)):
                 self.serve(agent)
         ids = [job.id for job in jobs]
         found = self._do(self._core.wait(ids, seconds=seconds))

@@ -80,6 +80,11 @@ class Tool(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<tool {self.name} effect={self.effect}>"
 
+    @property
+    def arguments(self) -> type[BaseModel]:
+        """The model that its arguments are validated by."""
+        return self._model
+
     def bind(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
         """Return the validated arguments and their cells. Errors: Refused, naming each bad argument."""
         try:

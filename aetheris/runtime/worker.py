@@ -89,6 +89,9 @@ class Worker:
         self.agents = {agent.name: agent for agent in agents}
         if len(self.agents) != len(agents):
             raise Refused("two agents of one name: give one of them name=...")
+        self.capabilities = tuple(
+            dict.fromkeys([*self.settings.capabilities, *(offer for agent in agents for offer in agent.offers)])
+        )
         self._on_end = on_end
         self._clock = Clock()
         self._held: dict[JobKey, _Held] = {}
@@ -177,7 +180,7 @@ class Worker:
             connection,
             self.name,
             agents=list(self.agents),
-            capabilities=self.settings.capabilities,
+            capabilities=self.capabilities,
             limit=limit,
             lease_seconds=self.settings.lease_seconds,
         )
@@ -244,7 +247,7 @@ class Worker:
             connection,
             self.name,
             agents=list(self.agents),
-            capabilities=self.settings.capabilities,
+            capabilities=self.capabilities,
             concurrency=self.settings.concurrency,
         )
 

@@ -157,12 +157,14 @@ async def statuses(connection: Connection, tenant: str, jobs: Sequence[str]) -> 
     return {r["job_id"]: JobStatus(r["status"]) async for r in cursor}
 
 
-async def live_workers(connection: Connection, agent: str, within_seconds: float) -> int:
-    """Return how many workers that serve `agent` were heard of within so many seconds."""
+async def live_workers(
+    connection: Connection, agent: str, within_seconds: float, capabilities: Sequence[str] = ()
+) -> int:
+    """Return how many workers that serve `agent` and have `capabilities` were heard of within so many seconds."""
     cursor = await connection.execute(
-        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents)"
+        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents) AND %s::text[] <@ capabilities"
         " AND last_seen_at > clock_timestamp() - %s * interval '1 second'",
-        [agent, within_seconds],
+        [agent, list(capabilities), within_seconds],
     )
     row = await cursor.fetchone()
     return row["n"] if row else 0
