@@ -46,7 +46,7 @@ class NodeFailed(Exception):
     """A node could not be carried out; the graph's job fails with it."""
 
     def __init__(self, node: str, error: Exception) -> None:
-        super().__init__(f'node "{node}": {error}')
+        super().__init__(f"{node}: {error}")
         self.node = node
 
 
@@ -124,7 +124,7 @@ class ToolNodeAdapter:
         try:
             payload = await self._ctx.wait_signal(key, expires=_length(node.target.value.get("expires"), scope))
         except Exception as error:
-            if type(error).__name__ != "Expired":
+            if type(error).__name__ != "Expired":  # by name: ctx, which raises it, is all that this file knows of waits
                 raise
             return None, False
         return payload, True

@@ -29,7 +29,7 @@ _ASKS = {"llm": "llm", "approval": "approval"}
 
 def check(graph: Graph, tools: Tools, ctx: type = Context) -> list[str]:
     """Return the nodes in an order in which each comes after its needs. Errors: Refused, with file and line."""
-    findings = graph.findings
+    findings = Findings(graph.source)
     for node in graph.nodes.values():
         _check_needs(graph, node, findings)
         _check_kind(node, ctx, findings)
@@ -47,14 +47,15 @@ def check_input(graph: Graph, value: Any) -> None:
 
     Behind a gate the graph itself may have asked whether it is there.
     """
+    findings = Findings(graph.source)
     behind: set[str] = set()
-    for name in _order(graph, graph.findings):
+    for name in _order(graph, findings):
         node = graph.nodes[name]
         if any(graph.nodes[need.node].is_gate or need.node in behind for need in node.needs):
             behind.add(name)
         elif node.kind != "condition" or "exists" not in node.target.value:
-            _check_read(f'node "{name}"', node.references, value, graph.findings)
-    graph.findings.refuse()
+            _check_read(f'node "{name}"', node.references, value, findings)
+    findings.refuse()
 
 
 def _check_read(what: str, found: tuple[Reference, ...], value: Any, findings: Findings) -> None:
@@ -147,7 +148,7 @@ def _check_tool(node: Node, tools: Tools, findings: Findings) -> None:
         return
     given = node.fields.get("with") or Tree({}, node.line)
     for line, text in _mistakes(tool.arguments, given):
-        findings.add(line, f'node "{node.name}": tool {tool.name} {text}')
+        findings.add(line, f'node "{node.name}": tool {tool.name}{text}')
 
 
 def _mistakes(model: type[BaseModel], given: Tree) -> Iterator[tuple[int, str]]:
@@ -169,11 +170,11 @@ def _mistakes(model: type[BaseModel], given: Tree) -> Iterator[tuple[int, str]]:
             continue  # one of several types; which one is known when the template is filled in
         name = ".".join(map(str, loc))
         if absent:
-            yield place.line, f'needs "{name}"'
+            yield place.line, f' needs "{name}"'
         elif found["type"] == "extra_forbidden":
-            yield place.line, f'takes no "{name}"{meant(name, model.model_fields)}'
+            yield place.line, f' takes no "{name}"{meant(name, model.model_fields)}'
         else:
-            yield place.line, f"{name}: {found['msg']}"
+            yield place.line, f": {name}: {found['msg']}"
 
 
 def _beforehand(tree: Tree) -> Any:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -97,7 +97,6 @@ class Graph:
     output: Tree | None
     tool_modules: tuple[str, ...]
     definition: dict[str, Any]
-    findings: Findings = field(compare=False)
 
     @property
     def tools(self) -> list[str]:
@@ -129,7 +128,7 @@ def build(tree: Tree, source: str, name: str) -> Graph:
     definition = {key: item.plain for key, item in top.items() if key != "tools"} | {"name": named}
     modules = _texts(top.get("tools"), "tools", findings)
     findings.refuse()
-    return Graph(named, source, nodes, top.get("output"), modules, definition, findings)
+    return Graph(named, source, nodes, top.get("output"), modules, definition)
 
 
 def seconds(value: Any) -> float:
@@ -198,7 +197,7 @@ def _references(tree: Tree, wrong: Wrong) -> list[Reference]:
 def _needs(tree: Tree | None, wrong: Wrong) -> list[Need]:
     if tree is None:
         return []
-    needs = []
+    needs: list[Need] = []
     for item in tree.value if isinstance(tree.value, list) else [tree]:
         found = _NEED.fullmatch(item.value.strip()) if isinstance(item.value, str) else None
         if found is None:

@@ -132,9 +132,10 @@ class _Builder:
 
     def _scalar(self, event: y.ScalarEvent, line: int) -> None:
         if self._open and isinstance(self._open[-1].value, dict) and self._keys[-1] is None:
-            if event.value in self._open[-1].value:
-                raise self.refused(line, f'"{event.value}" stands here a second time')
-            self._keys[-1] = event.value, line
+            key = self._text(event.value, line)
+            if key in self._open[-1].value:
+                raise self.refused(line, f'"{key}" stands here a second time')
+            self._keys[-1] = key, line
             return
         self._put(Tree(self._value(event, line), line))
 
