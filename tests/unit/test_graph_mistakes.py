@@ -129,6 +129,10 @@ CASES = {
         ("      booking: ${input.booking}\n  a", "      booking: x\n      dya: 3\n  a"),
         '6: node "seen": tool find_fare takes no "dya" (did you mean "day"?)',
     ),
+    "an unknown argument from a template": (
+        ("      booking: ${input.booking}\n  a", "      booking: x\n      dya: ${input.day}\n  a"),
+        '6: node "seen": tool find_fare takes no "dya" (did you mean "day"?)',
+    ),
     "a literal of a wrong type": (
         ("amount_cents: ${seen.price_cents}", "amount_cents: lots"),
         '16: node "pay": tool refund: what.amount_cents: Input should be a valid integer',

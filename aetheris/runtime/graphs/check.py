@@ -162,7 +162,7 @@ def _mistakes(model: type[BaseModel], given: Tree) -> Iterator[tuple[int, str]]:
         return
     for found in errors:
         loc = found["loc"]
-        if found["input"] is _LATER:
+        if found["input"] is _LATER and found["type"] != "extra_forbidden":
             continue
         place, walked = _place(given, loc)
         absent = found["type"] == "missing"
