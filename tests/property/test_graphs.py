@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aetheris as ae
-from aetheris.runtime.graphs.check import check
+from aetheris.runtime.graphs.check import order
 from aetheris.runtime.graphs.model import build
 from aetheris.runtime.graphs.run import GraphRun
 from aetheris.runtime.graphs.source import of_json, read
@@ -42,7 +42,7 @@ def test_each_node_runs_once_after_its_needs_and_as_soon_as_they_are_through(
     nodes = {name: {"tool": "do", "with": {"name": name}, "needs": list(n)} for name, n in needs.items()}
     graph = build(of_json({"nodes": nodes}), "graph", "graph")
     ctx, tools = FakeContext(), {"do": do}
-    root = ctx.begin(GraphRun(ctx, graph, check(graph, tools, FakeContext), tools).run(None))
+    root = ctx.begin(GraphRun(ctx, graph, order(graph), tools).run(None))
     through: set[str] = set()
     while not root.done:
         begun = {said["name"] for _, said in ctx.asked}
@@ -68,7 +68,7 @@ def test_the_same_arrivals_begin_the_same_steps_in_the_same_order(
     trails = []
     for _ in range(2):
         ctx = FakeContext()
-        root = ctx.begin(GraphRun(ctx, graph, check(graph, tools, FakeContext), tools).run(None))
+        root = ctx.begin(GraphRun(ctx, graph, order(graph), tools).run(None))
         for choice in choices:
             if not root.done:
                 ctx.settle(choice % len(ctx.waiting), "x")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aetheris as ae
-from aetheris.runtime.graphs.check import check
+from aetheris.runtime.graphs.check import check, order
 from aetheris.runtime.graphs.model import Graph, build
 from aetheris.runtime.graphs.run import GraphRun
 from aetheris.runtime.graphs.source import read
@@ -87,8 +87,8 @@ def started(text: str, *tools: ae.Tool[Any, Any], value: Any = None) -> tuple[Fa
     """Begin a graph on a fake ctx."""
     graph, ctx = graph_of(text), FakeContext()
     known = {tool.name: tool for tool in tools}
-    order = check(graph, known, FakeContext)
-    return ctx, ctx.begin(GraphRun(ctx, graph, order, known).run(value))
+    check(graph, known, FakeContext)
+    return ctx, ctx.begin(GraphRun(ctx, graph, order(graph), known).run(value))
 
 
 def finish(ctx: FakeContext, root: Waitable[Any], answer: Callable[[str, Any], Any]) -> Any:

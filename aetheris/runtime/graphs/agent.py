@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.context import Context
-from aetheris.runtime.graphs.check import check, check_input
+from aetheris.runtime.graphs.check import check, check_input, order
 from aetheris.runtime.graphs.model import Graph, build
 from aetheris.runtime.graphs.run import GraphRun
 from aetheris.runtime.graphs.source import of_json, read
@@ -68,8 +68,10 @@ class GraphAgent(Agent):
         tools = self.tools
 
         async def graph(ctx: Context, job: GraphJob) -> Any:
+            # Checked when it was submitted. Not again: a tool that has changed since must not fail a job half way,
+            # where its next call may well be as good as the last.
             found = build(of_json(job.graph), f"graph {job.graph.get('name', '')}", "")
-            return await GraphRun(cast(Any, ctx), found, check(found, tools), tools).run(job.input)
+            return await GraphRun(cast(Any, ctx), found, order(found), tools).run(job.input)
 
         return graph
 

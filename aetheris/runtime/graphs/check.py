@@ -27,8 +27,8 @@ _LATER = object()
 _ASKS = {"llm": "llm", "approval": "approval"}
 
 
-def check(graph: Graph, tools: Tools, ctx: type = Context) -> list[str]:
-    """Return the nodes in an order in which each comes after its needs. Errors: Refused, with file and line."""
+def check(graph: Graph, tools: Tools, ctx: type = Context) -> None:
+    """Return only if the graph can be carried out with these tools. Errors: Refused, with file and line."""
     findings = Findings(graph.source)
     for node in graph.nodes.values():
         _check_needs(graph, node, findings)
@@ -37,9 +37,23 @@ def check(graph: Graph, tools: Tools, ctx: type = Context) -> list[str]:
         _check_roots(graph, node, tools, findings)
     _check_output(graph, tools, findings)
     findings.refuse()
-    order = _order(graph, findings)
-    findings.refuse()
-    return order
+    order(graph)
+
+
+def order(graph: Graph) -> list[str]:
+    """Return the nodes, each after its needs. Errors: Refused for a ring, with file and line."""
+    left = {name: {need.node for need in node.needs} for name, node in graph.nodes.items()}
+    found: list[str] = []
+    while left:
+        ready = [name for name, needs in left.items() if not needs]
+        if not ready:
+            ring = _ring(left)
+            findings = Findings(graph.source)
+            findings.add(graph.nodes[ring[0]].line, f'node "{ring[0]}" waits for itself: {" -> ".join(ring)}')
+            findings.refuse()
+        found += ready
+        left = {name: needs.difference(ready) for name, needs in left.items() if needs}
+    return found
 
 
 def check_input(graph: Graph, value: Any) -> None:
@@ -49,7 +63,7 @@ def check_input(graph: Graph, value: Any) -> None:
     """
     findings = Findings(graph.source)
     behind: set[str] = set()
-    for name in _order(graph, findings):
+    for name in order(graph):
         node = graph.nodes[name]
         if any(graph.nodes[need.node].is_gate or need.node in behind for need in node.needs):
             behind.add(name)
@@ -202,22 +216,6 @@ def _place(tree: Tree, loc: tuple[int | str, ...]) -> tuple[Tree, int]:
         else:
             return tree, count
     return tree, len(loc)
-
-
-def _order(graph: Graph, findings: Findings) -> list[str]:
-    """Return the nodes in order, needs first, else as they are listed; notes a ring that they form."""
-    left = {name: {need.node for need in node.needs} for name, node in graph.nodes.items()}
-    order: list[str] = []
-    while left:
-        ready = [name for name, needs in left.items() if not needs]
-        if not ready:
-            ring = _ring(left)
-            way = " -> ".join(ring)
-            findings.add(graph.nodes[ring[0]].line, f'node "{ring[0]}" waits for itself: {way}')
-            return order
-        order += ready
-        left = {name: needs.difference(ready) for name, needs in left.items() if needs}
-    return order
 
 
 def _ring(left: dict[str, set[str]]) -> list[str]:
