@@ -171,7 +171,8 @@ class Worker:
                 continue
             # asyncio.timeout, not wait_for: 3.11's wait_for may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.poll_seconds):
+                # Nobody tells of a lease that ran out: looking twice a lease keeps a takeover near its end.
+                async with asyncio.timeout(min(self.settings.poll_seconds, self.settings.lease_seconds / 2)):
                     await self._hint.wait()
 
     async def _claim(self, connection: Connection, limit: int) -> bool:
