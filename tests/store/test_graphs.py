@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import pytest
+from pydantic import BaseModel
 
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
@@ -287,6 +288,43 @@ def test_the_definition_is_bound_to_the_job_by_its_input_s_commitment(database: 
             assert stored == {"graph": made.graph.definition if made.graph else {}, "input": {"n": 1}}
             assert "input" in record.events[0].cells
             assert record.row.agent == "graph"
+
+    run(work)
+
+
+class Ticket(BaseModel):
+    """An input with a secret in it."""
+
+    booking: str
+    iban: Annotated[str, ae.Sensitive]
+
+
+def test_what_an_input_s_model_marks_sensitive_is_a_cell_of_its_own(database: Database, tmp_path: Path) -> None:
+    """It can be erased alone, and the graph reads it like any field."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            made = written(tmp_path, 'nodes: {a: {tool: pay, with: {what: "to ${input.iban}"}}}', pay)
+            await system.start_worker([made])
+            job = await system.submit(made, Ticket(booking="4W", iban="DE-secret"))
+            await system.wait([job], seconds=20)
+            record = await system.record(job)
+            assert record.result() == {"a": {"paid": "to DE-secret"}}
+            assert {"input", "input/input/iban"} == record.events[0].cells.keys()
+            assert b"secret" not in (record.stored.cells[1, "input"].body or b"")
+
+    run(work)
+
+
+@pytest.mark.parametrize("value", [{"n": float("nan")}, {"n": {1, 2}}], ids=["nan", "set"])
+def test_an_input_that_is_no_json_is_no_job(database: Database, tmp_path: Path, value: Any) -> None:
+    """Nothing is silently changed into something that can be stored."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            with pytest.raises(ae.Refused, match="can't be stored as JSON"):
+                await system.submit(written(tmp_path, "nodes: {a: {tool: rare}}", rare), value)
+            assert await system.listing() == []
 
     run(work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,13 @@ nodes:
         amount_cents: ${seen.price_cents}
     needs: [approve]
 """
+
+
+def test_json_and_yaml_are_one_graph() -> None:
+    """Programs write JSON; what is stored and run is the same."""
+    text = json.dumps(graph_of(GOOD).definition, indent="\t")
+    assert graph_of(text, "rebook.json").definition == graph_of(GOOD).definition
+    check(graph_of(text, "rebook.json"), TOOLS, FakeContext)
 
 
 def said(text: str, name: str = "rebook.yaml", ctx: type = FakeContext) -> str:

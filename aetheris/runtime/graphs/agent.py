@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
@@ -23,6 +23,7 @@ from aetheris.runtime.graphs.model import Graph, build
 from aetheris.runtime.graphs.run import GraphRun
 from aetheris.runtime.graphs.source import of_json, read
 from aetheris.runtime.tools import Tool
+from aetheris.runtime.values import Shape
 
 NAME = "graph"
 #: The version of the language of graphs; the definition itself is in the job.
@@ -58,11 +59,18 @@ class GraphAgent(Agent):
         return [f"tool:{name}" for name in self.graph.tools] if self.graph is not None else []
 
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
-        """Return the cells of definition and input. Errors: Refused where a template misses its input."""
+        """Return the cells of definition and input; what a pydantic model marks sensitive is a cell of its own.
+
+        Errors: Refused where a template misses its input, or it is no JSON.
+        """
         if self.graph is None:
             raise Refused("no graph to submit: load one with aetheris.graph(FILE, tools=...)")
-        check_input(self.graph, value)
-        return super().input_cells({"graph": self.graph.definition, "input": value})
+        if not isinstance(value, BaseModel):
+            check_input(self.graph, value)
+            return Shape(Any).cells("input", {"graph": self.graph.definition, "input": value})
+        check_input(self.graph, value.model_dump(mode="json"))
+        hint = create_model("GraphJob", __base__=GraphJob, input=(type(value), ...))
+        return Shape(hint).cells("input", hint(graph=self.graph.definition, input=value))
 
     def _code(self) -> Any:
         tools = self.tools
