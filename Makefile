@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lab serve lint bench fixtures clean
+.PHONY: help demo test test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -38,6 +38,10 @@ serve: $(RUN)    ## a worker for the demo's agent, on the embedded PostgreSQL
 
 bench: $(DEV)    ## the main figures
 	$(BIN)/python -m benchmarks main --json
+
+bench-crash: $(DEV) ## the same kills against Aetheris and DBOS, which it installs
+	@$(PIP) install -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks crash --json
 
 fixtures: $(DEV) ## make data/fixtures anew from its seed
 	$(BIN)/python -m aetheris.demo.fixtures data/fixtures

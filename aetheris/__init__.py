@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aetheris.runtime.facade import Job as Job
     from aetheris.runtime.facade import System as System
     from aetheris.runtime.facade import System as open  # noqa: F401
+    from aetheris.runtime.graphs.agent import graph as graph
     from aetheris.runtime.sensitive import Sensitive as Sensitive
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
     from aetheris.runtime.tools import Call as Call
@@ -73,6 +74,7 @@ _HOMES = {
         "Uncertain",
     ),
     "aetheris.runtime.context": ("Context", "SyncContext"),
+    "aetheris.runtime.graphs.agent": ("graph",),
     "aetheris.runtime.sensitive": ("Sensitive",),
     "aetheris.runtime.facade": ("Job", "System"),
     "aetheris.runtime.system": ("AsyncSystem",),

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import main_job
+from benchmarks import crash, main_job
 
-BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"main": main_job.run}
+BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"main": main_job.run, "crash": crash.run}
 
 
 def main() -> int:

@@ -11,10 +11,12 @@ import click
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
-from aetheris.cli.targets import agents
+from aetheris.cli.targets import agents, tools
 from aetheris.domain.canonical import strict_json
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.agents import Agent
+from aetheris.runtime.graphs.agent import SUFFIXES, GraphAgent, load
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.system import AsyncSystem
 
@@ -22,25 +24,39 @@ INPUT_BYTES_LIMIT = 16 * 1024 * 1024
 
 
 @click.command()
-@click.argument("target", metavar="MODULE:AGENT")
+@click.argument("target", metavar="MODULE:AGENT|GRAPH.yaml")
 @click.option("-i", "--input", "source", help="JSON file with the agent's input, or - for standard input.")
 @click.option("--key", help="Idempotency key: the same key twice is the same job.")
+@click.option("--tools", "modules", multiple=True, metavar="MODULE", help="For a graph: where its tools are.")
 @click.option("--wait", is_flag=True, help="Wait for its end; runs it here if no worker serves the agent.")
 @json_option
-def submit(target: str, source: str | None, key: str | None, wait: bool, screen: Screen) -> None:
-    """Submit a job of an agent and print its id.
+def submit(
+    target: str, source: str | None, key: str | None, modules: tuple[str, ...], wait: bool, screen: Screen
+) -> None:
+    """Submit a job of an agent, or of a task graph in a YAML or JSON file, and print its id.
+
+    A graph is checked against its tools before the job exists. They are in the modules that
+    it names itself (tools: desk.tools), or that --tools names.
 
     \b
     Example:  aetheris submit desk.agents:rebook -i ticket.json --key ticket-881
+              aetheris submit rebook.yaml -i ticket.json --tools desk.tools
+
+    \b
+    A graph:  nodes:
+                seen:  {tool: find_fare, with: {booking: "${input.booking}"}}
+                dear:  {condition: {if: "${seen.price_cents}", above: 50000}}
+                ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h, needs: dear}
+                pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"}, needs: ok}
     """
-    agent = agents((target,))[0]
+    agent = _agent(target, modules)
     value = read_json(source) if source is not None else None
 
     async def work(system: AsyncSystem) -> tuple[str, JobRecord | None]:
         job = await system.submit(agent, value, key=key)
         if not wait:
             return job, None
-        if not await system.served(agent.name):
+        if not await system.served(agent):
             await system.start_worker([agent])
         await system.wait([job])
         return job, await system.record(job)
@@ -55,6 +71,15 @@ def submit(target: str, source: str | None, key: str | None, wait: bool, screen:
     screen.json({"job": job, "status": record.row.status.word, "result": record.result() if completed else None})
     if not completed:
         raise AetherisError(f"job {job[:8]} {record.row.status.word}: `aetheris trace {job[:8]}` shows why")
+
+
+def _agent(target: str, modules: tuple[str, ...]) -> Agent:
+    if Path(target).suffix in SUFFIXES:
+        graph = load(Path(target))
+        return GraphAgent(tools([*graph.tool_modules, *modules]), graph)
+    if modules:
+        raise Refused(f"--tools is for graphs (*{', *'.join(SUFFIXES)}); {target} is an agent and knows its tools")
+    return agents((target,))[0]
 
 
 def read_json(source: str) -> Any:

@@ -1,14 +1,17 @@
-"""`module:name` on the command line: agents as Python finds them."""
+"""`module:name` on the command line: agents and tools as Python finds them."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.tools import Tool
 
 
 def agents(targets: tuple[str, ...]) -> list[Agent]:
@@ -27,6 +30,19 @@ def agents(targets: tuple[str, ...]) -> list[Agent]:
         if not isinstance(agent, Agent):
             raise Refused(f"{module_name} has no agent {name!r}; it has {', '.join(there) or 'none'}")
         found[agent.name] = agent
+    return list(found.values())
+
+
+def tools(modules: Sequence[str]) -> list[Tool[Any, Any]]:
+    """Return the tools that these modules declare or import. Errors: Refused when one has none."""
+    found: dict[str, Tool[Any, Any]] = {}
+    for name in modules:
+        there = [t for t in vars(_load(name, name)).values() if isinstance(t, Tool)]
+        if not there:
+            raise Refused(f"{name} declares no tool (a function with @aetheris.tool)")
+        for tool in there:
+            if found.setdefault(tool.name, tool) is not tool:
+                raise Refused(f"{name}: a second tool of the name {tool.name}; give one of them name=...")
     return list(found.values())
 
 

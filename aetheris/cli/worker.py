@@ -11,13 +11,15 @@ import click
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
-from aetheris.cli.targets import agents
+from aetheris.cli.targets import agents, tools
+from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Settings, Worker
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="MODULE:AGENT...")
+@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...")
+@click.option("--tools", "modules", multiple=True, metavar="MODULE", help="Run task graphs with these tools too.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs in hand at once."
 )
@@ -33,6 +35,7 @@ from aetheris.runtime.worker import Settings, Worker
 @json_option
 def worker(
     targets: tuple[str, ...],
+    modules: tuple[str, ...],
     concurrency: int,
     lease: float,
     capability: tuple[str, ...],
@@ -41,12 +44,17 @@ def worker(
 ) -> None:
     """Run jobs of these agents. Ctrl-C or SIGTERM drains: calls under way end, then it leaves.
 
+    With --tools it runs task graphs as well: any whose tools are all in the modules given.
+
     \b
     Example:  aetheris worker desk.agents:rebook --concurrency 200
+              aetheris worker --tools desk.tools
     """
+    if not targets and not modules:
+        raise click.UsageError("nothing to serve: name agents (MODULE:AGENT), or --tools MODULE for task graphs")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    served = agents(targets)
+    served = [*agents(targets), *([GraphAgent(tools(modules))] if modules else [])]
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
             raise click.UsageError(f"--accept-version {accepted!r}: give AGENT@VERSION of an agent served here")

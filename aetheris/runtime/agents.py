@@ -49,6 +49,16 @@ class Agent:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
 
+    @property
+    def asks(self) -> Sequence[str]:
+        """The capabilities that a worker must have to take up a job of this agent."""
+        return ()
+
+    @property
+    def offers(self) -> Sequence[str]:
+        """The capabilities that a worker has by serving this agent."""
+        return ()
+
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of a job's input. Errors: Refused, naming each bad field."""
         return self._checked("input", value, "")

@@ -84,8 +84,8 @@ class System:
         Errors: Refused when one has not within `seconds`, or has begun under
         another version of its code, which nobody serves.
         """
-        for agent in {job.agent.name: job.agent for job in jobs if job.agent is not None}.values():
-            if not self._do(self._core.served(agent.name)):
+        for agent in {(job.agent.name, *job.agent.asks): job.agent for job in jobs if job.agent is not None}.values():
+            if not self._do(self._core.served(agent)):
                 self.serve(agent)
         for job in jobs:
             self._do(self._core.check_version(job.id, job.agent))

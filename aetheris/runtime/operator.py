@@ -131,6 +131,7 @@ class Operator:
                 bodies,
                 {"retry_of": row.job},
                 key=f"retry/{row.job}",
+                capabilities=row.capabilities,
             )
             return await jobs.submit(connection, new)
 

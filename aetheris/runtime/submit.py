@@ -55,7 +55,16 @@ class Submitter:
                 raise Refused(f"a job's timeout must be above 0 seconds, not {limit:g}")
             links["expires_at"] = now + int(limit * 1e6)
         return self.genesis(
-            job or self.mint(), agent.name, agent.version, now, bodies, links, key=key, goal=goal, parent=parent
+            job or self.mint(),
+            agent.name,
+            agent.version,
+            now,
+            bodies,
+            links,
+            key=key,
+            goal=goal,
+            parent=parent,
+            capabilities=agent.asks,
         )
 
     def mint(self) -> str:
@@ -75,6 +84,7 @@ class Submitter:
         key: str | None,
         goal: str = "",
         parent: str | None = None,
+        capabilities: Sequence[str] = (),
     ) -> Submission:
         """Return a job's row and first event; `links` is what binds it to others, and its deadline."""
         data = {
@@ -98,7 +108,19 @@ class Submitter:
             data=data,
             bodies=bodies,
         )
-        return Submission(self.tenant, job, agent, version, leaf, line, made, key=key, goal=goal, parent=parent)
+        return Submission(
+            self.tenant,
+            job,
+            agent,
+            version,
+            leaf,
+            line,
+            made,
+            key=key,
+            goal=goal,
+            parent=parent,
+            capabilities=capabilities,
+        )
 
 
 def whoami() -> str:

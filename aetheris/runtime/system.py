@@ -148,10 +148,10 @@ class AsyncSystem:
             task.result()
         return worker
 
-    async def served(self, agent: str) -> bool:
-        """Return whether any worker, here or elsewhere, serves this agent ("rebook", or in a version: "rebook@4")."""
+    async def served(self, agent: Agent) -> bool:
+        """Return whether any worker, here or elsewhere, serves this agent and can do what it asks."""
         async with as_tenant(self._pool, self.tenant) as connection:
-            return bool(await jobs.live_workers(connection, agent, WORKER_SILENCE_SECONDS))
+            return bool(await jobs.live_workers(connection, agent.name, WORKER_SILENCE_SECONDS, agent.asks))
 
     async def check_version(self, job: str, agent: Agent | None) -> None:
         """Return unless the job has begun under a version of its code that no worker serves. Errors: Refused."""
@@ -163,7 +163,9 @@ class AsyncSystem:
             or row.agent_version in (agent.version, *agent.accepts)
         ):
             return
-        if not await self.served(f"{row.agent}@{row.agent_version}"):
+        async with as_tenant(self._pool, self.tenant) as connection:
+            served = await jobs.live_workers(connection, f"{row.agent}@{row.agent_version}", WORKER_SILENCE_SECONDS)
+        if not served:
             raise Refused(
                 f"job {row.job[:8]} has begun under version {row.agent_version} of {row.agent},"
                 f" this is {agent.version}: serve that one, or accept it"

@@ -111,6 +111,11 @@ class Tool(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<tool {self.name} effect={self.effect}>"
 
+    @property
+    def arguments(self) -> type[BaseModel]:
+        """The model that its arguments are validated by."""
+        return self._model
+
     def confirm(self, fn: Callable[[Call], Any] | None = None, /, *, replay: bool = False) -> Any:
         """Declare what tells whether a call took effect: `fn(call)` returns Done, NotDone or StillUnknown.
 

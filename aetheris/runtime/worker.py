@@ -94,6 +94,9 @@ class Worker:
         self.agents = {agent.name: agent for agent in agents}
         if len(self.agents) != len(agents):
             raise Refused("two agents of one name: give one of them name=...")
+        self.capabilities = tuple(
+            dict.fromkeys([*self.settings.capabilities, *(offer for agent in agents for offer in agent.offers)])
+        )
         self._on_end = on_end
         self._clock = Clock()
         self._held: dict[JobKey, _Held] = {}
@@ -193,7 +196,8 @@ class Worker:
                 continue
             # asyncio.timeout, not wait_for: 3.11's wait_for may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.poll_seconds):
+                # Nobody tells of a lease that ran out: looking twice a lease keeps a takeover near its end.
+                async with asyncio.timeout(min(self.settings.poll_seconds, self.settings.lease_seconds / 2)):
                     await self._hint.wait()
 
     async def _claim(self, connection: Connection, limit: int) -> bool:
@@ -205,7 +209,7 @@ class Worker:
             self.name,
             agents={a.name: a.version for a in self.agents.values()},
             accepts=[*self.settings.accepts, *(f"{a.name}@{v}" for a in self.agents.values() for v in a.accepts)],
-            capabilities=self.settings.capabilities,
+            capabilities=self.capabilities,
             limit=limit,
             lease_seconds=self.settings.lease_seconds,
         )
@@ -291,7 +295,7 @@ class Worker:
             connection,
             self.name,
             agents={a.name: a.version for a in self.agents.values()},
-            capabilities=self.settings.capabilities,
+            capabilities=self.capabilities,
             concurrency=self.settings.concurrency,
         )
 

@@ -34,6 +34,7 @@ class JobRow:
     updated_at: datetime
     lease_owner: str | None
     waits_for: str = ""
+    capabilities: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Submission:
 
 _COLUMNS = (
     "tenant_id, job_id, agent, agent_version, status, idempotency_key, head_seq, head_leaf, lease_epoch, open_calls,"
-    " created_at, updated_at, lease_owner, waits_for"
+    " created_at, updated_at, lease_owner, waits_for,"
+    " required_capabilities"
 )
 
 
@@ -183,12 +185,14 @@ async def outcome(connection: Connection, tenant: str, job: str) -> Outcome | No
     return Outcome(JobStatus(rows[0]["status"]), bodies)
 
 
-async def live_workers(connection: Connection, agent: str, within_seconds: float) -> int:
-    """Return how many workers that serve `agent` were heard of within so many seconds."""
+async def live_workers(
+    connection: Connection, agent: str, within_seconds: float, capabilities: Sequence[str] = ()
+) -> int:
+    """Return how many workers that serve `agent` and have `capabilities` were heard of within so many seconds."""
     cursor = await connection.execute(
-        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents || versions)"
+        "SELECT count(*) AS n FROM aetheris.workers WHERE %s = ANY (agents || versions) AND %s::text[] <@ capabilities"
         " AND last_seen_at > clock_timestamp() - %s * interval '1 second'",
-        [agent, within_seconds],
+        [agent, list(capabilities), within_seconds],
     )
     row = await cursor.fetchone()
     return row["n"] if row else 0
@@ -210,4 +214,5 @@ def _row(r: dict[str, Any]) -> JobRow:
         updated_at=r["updated_at"],
         lease_owner=r["lease_owner"],
         waits_for=r["waits_for"],
+        capabilities=r["required_capabilities"],
     )
