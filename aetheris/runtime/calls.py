@@ -85,6 +85,9 @@ async def _ask(
     """Let the tool's `confirm` end the doubt; what it can't tell stays in doubt."""
     await engine.log.durable()
     answer = await confirm.ask(engine, step, attempt)
+    last = engine.history.last_call.get(step.step)
+    if last is None or last.type != "tool_invocation_unknown":
+        return None  # a person ended the doubt meanwhile, and what they said stands
     data = {"attempt": attempt, "effect": step.tool.effect, "tool_name": step.tool.name}
     bodies: list[tuple[str, bytes]] = []
     if isinstance(answer, Done):

@@ -67,10 +67,11 @@ class Database:
         return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
     def dsn(self, role: Role) -> str:
-        """Return a connection string that acts as `role`."""
+        """Return a connection string that acts as `role`, and says so in pg_stat_activity."""
+        name = f"aetheris-{role}"
         if self.embedded is not None:
-            return self.embedded.dsn(f"aetheris_{role}")
-        return conninfo.make_conninfo(self.admin_dsn, options=f"-c role=aetheris_{role}")
+            return conninfo.make_conninfo(self.embedded.dsn(f"aetheris_{role}"), application_name=name)
+        return conninfo.make_conninfo(self.admin_dsn, options=f"-c role=aetheris_{role}", application_name=name)
 
     async def connect(self, role: Role) -> Connection:
         """Return an autocommit connection that acts as `role` and can't see past its walls.
@@ -95,6 +96,8 @@ class Database:
             max_size=size,
             kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
             configure=_configure,
+            # A connection that PostgreSQL dropped meanwhile (a restart, a fail-over) is replaced unseen.
+            check=AsyncConnectionPool.check_connection,
             open=False,
         )
         async with pool:

@@ -79,6 +79,14 @@ class Process:
         """True until it has ended."""
         return self._popen.poll() is None
 
+    @property
+    def stopped(self) -> bool:
+        """True while it is stopped by a signal."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal; one that has ended gets none."""
         with suppress(ProcessLookupError):

@@ -200,6 +200,48 @@ def test_a_person_resolves_a_doubt_with_who_and_why(database: Database, outcome:
     run(work)
 
 
+def test_a_person_who_is_faster_than_confirm_is_not_contradicted(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by a hundred kills: the doubt came back after its end; only the database's own check stood against it."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        bank = Bank()
+
+        @ae.tool
+        async def pay(call: ae.Call, what: str) -> str:
+            return await bank.pay(call, what)
+
+        @pay.confirm
+        async def slowly(call: ae.Call) -> ae.Answer:
+            asked.set()
+            await answer.wait()
+            return ae.Done("from confirm")
+
+        @ae.agent
+        async def payer(ctx: ae.Context) -> str:
+            paid, _ = await ctx.gather(ctx.call(pay, what="big"), ctx.wait_signal("go"))
+            return str(paid)
+
+        async with ae.AsyncSystem(database=database) as system:
+            job = await begun_and_lost(system, payer, bank)
+            await system.start_worker([payer], FAST)
+            await asked.wait()
+            await system.operator.resolve(job, 1, "done", why="seen", result="from a person")
+            while "tool_invocation_resolved" not in types(await system.record(job)):
+                await asyncio.sleep(0.02)
+            answer.set()
+            await asyncio.sleep(0.2)
+            await system.operator.signal(job, "go")
+            record = await ended(system, job)
+            assert record.result() == "from a person"
+            assert not [r for r in caplog.records if r.levelname == "ERROR"]
+            assert [t.status for t in record.ledger] == ["started", "unknown", "resolved"]
+
+    run(work)
+
+
 def test_not_done_is_refused_while_the_old_worker_may_still_do_it(database: Database) -> None:
     """A silent worker is not a gone one; whoever knows better says so, and that is on record."""
 
