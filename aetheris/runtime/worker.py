@@ -38,7 +38,7 @@ from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
 from aetheris.store.leases import Lease
-from aetheris.store.signals import listen
+from aetheris.store.signals import listen, wake_others
 
 _log = logging.getLogger(__name__)
 JOBS_PER_CLAIM = 64
@@ -284,11 +284,22 @@ class Worker:
             await asyncio.sleep(self.settings.lease_seconds / 3)
 
     async def _drain(self) -> None:
+        """Let every job go at its next resting point, and tell the others of what is free."""
         for held in self._held.values():
             held.run.drain()
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self._held and time.monotonic() < deadline:
-            await asyncio.wait([h.task for h in self._held.values()], timeout=0.5)
+        while self._held and (left := deadline - time.monotonic()) > 0:
+            tasks = [h.task for h in self._held.values()]
+            done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                await self._wake_others()
+
+    async def _wake_others(self) -> None:
+        try:
+            async with await self._database.connect("worker") as connection:
+                await wake_others(connection)
+        except AetherisError as error:
+            _log.info("the others will find the jobs by themselves: %s", error)
 
     async def _register(self, connection: Connection) -> None:
         await workers.register(

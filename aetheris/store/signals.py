@@ -16,3 +16,9 @@ async def listen(connection: Connection) -> AsyncIterator[str]:
         await connection.execute(f"LISTEN {CHANNEL}".encode())
         async for notice in connection.notifies():
             yield notice.payload
+
+
+async def wake_others(connection: Connection) -> None:
+    """Tell every listening worker that there may be something to claim. Errors: Unreachable."""
+    with translated():
+        await connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])

@@ -63,6 +63,7 @@ class Campaign:
     chance: random.Random
     kills: collections.Counter[str] = field(default_factory=collections.Counter)
     jobs: list[ae.Job] = field(default_factory=list)
+    last_cut: float = float("-inf")
 
     def run(self, kills: int) -> Verdict:
         """Kill `kills` workers, clean up as a person would, and return the verdict."""
@@ -101,7 +102,9 @@ class Campaign:
     def _lives(self, victim: Victim, admin: psycopg.Connection) -> bool:
         process, name = victim.process, victim.fault.rpartition(":")[0] or victim.fault
         if not process.alive:
-            assert process.code == -signal.SIGKILL, f"it ended by itself with {process.code}:\n{process.tail()}"
+            # Cut off while it registers, a worker says so and leaves; else nothing ends one but a kill.
+            cut = time.monotonic() - self.last_cut < PATIENCE_SECONDS and "can't reach PostgreSQL" in process.tail()
+            assert cut or process.code == -signal.SIGKILL, f"it ended with {process.code}:\n{process.tail()}"
             self.kills[name] += 1
             self.crash.deaths[process.pid] = time.time()
             return False
@@ -115,6 +118,7 @@ class Campaign:
             return True
         if victim.fault == "cut" and not victim.woken:
             admin.execute(CUT)
+            self.last_cut = time.monotonic()
             victim.woken, victim.due = True, time.monotonic() + 1.0
             return True
         self.crash.deaths[process.pid] = process.kill()
