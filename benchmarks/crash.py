@@ -6,7 +6,8 @@ an effect (it has happened, nobody was told), every other at a random moment
 after the round's first effect.
 Then another process goes on. For Aetheris that is a second worker, started
 before and asleep until the kill, so that a takeover is measured without a
-process's start. For DBOS it is the same executor started again, which is how
+process's start; half of the jobs have a tool that can confirm and must
+complete, the others must park. For DBOS it is the same executor started again, which is how
 it recovers. CRASH_KILLS and CRASH_SEED change the plan.
 """
 
@@ -27,7 +28,7 @@ import psycopg
 
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.store.embedded import ADMIN, Embedded, Running
-from tests.crash.app import spender
+from tests.crash.app import asker, spender
 from tests.crash.driver import LEASE_SECONDS, Crash, Kill, Process, Verdict, plan
 
 KILLS = 30
@@ -35,7 +36,7 @@ JOBS_PER_KILL = 4
 STEPS = 5
 #: Kills by time fall within so long after the first effect of a round: about what its jobs take undisturbed.
 WITHIN_SECONDS = 0.15
-SPENDER = "tests.crash.app:spender"
+AGENTS = ("tests.crash.app:spender", "tests.crash.app:asker")
 
 
 def run() -> dict[str, object]:
@@ -59,12 +60,12 @@ def _ours(server: Running, folder: Path, kills: Sequence[Kill]) -> dict[str, obj
     place.mkdir()
     with Crash(_database(server, "ours"), place) as crash:
         jobs = []
-        second = crash.worker(SPENDER)
+        second = crash.worker(*AGENTS)
         for kill in kills:
             second.send(signal.SIGSTOP)
             before = sum(crash.world.keys().values())
-            victim = crash.worker(SPENDER, failpoint=kill.failpoint)
-            jobs += [crash.system.submit(spender, STEPS) for _ in range(JOBS_PER_KILL)]
+            victim = crash.worker(*AGENTS, failpoint=kill.failpoint)
+            jobs += [crash.system.submit((spender, asker)[n % 2], STEPS) for n in range(JOBS_PER_KILL)]
             _strike(crash, victim, kill, before)
             second.send(signal.SIGCONT)
             crash.wait(jobs)

@@ -27,6 +27,30 @@ def keyed_effect(call: ae.Call, number: int) -> str:
     return receipt
 
 
+@ae.tool
+def sure_effect(call: ae.Call, number: int) -> str:
+    """The same where the world can tell afterwards whether it happened."""
+    world = World.of_environment()
+    reach("effect.before_it")
+    receipt = world.effect_unless_fenced(call.key, call.attempt)
+    reach("effect.inside")
+    world.answer()
+    return receipt
+
+
+@sure_effect.confirm
+def sure_effect_confirm(call: ae.Call) -> ae.Answer:
+    """Done when it is in the world; else fence this attempt, so that a late one can't make it."""
+    receipt = World.of_environment().find_or_fence(call.key, call.attempt)
+    return ae.Done(receipt) if receipt is not None else ae.NotDone()
+
+
+@ae.agent(version="1")
+async def asker(ctx: ae.Context, steps: int) -> list[str]:
+    """Make `steps` effects that can be confirmed: after a kill it goes on by itself."""
+    return [await ctx.call(sure_effect, number=n) for n in range(steps)]
+
+
 @ae.agent(version="1")
 async def spender(ctx: ae.Context, steps: int) -> list[str]:
     """Make `steps` effects one after the other."""

@@ -12,10 +12,17 @@ import pytest
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.store.database import Database
-from tests.crash.app import effect, keeper, spender, splitter
+from tests.crash.app import asker, effect, keeper, spender, splitter
 from tests.crash.driver import Crash, Kill, plan
 
-APP = ("tests.crash.app:spender", "tests.crash.app:splitter", "tests.crash.app:keeper", "--tools", "tests.crash.app")
+APP = (
+    "tests.crash.app:spender",
+    "tests.crash.app:splitter",
+    "tests.crash.app:keeper",
+    "tests.crash.app:asker",
+    "--tools",
+    "tests.crash.app",
+)
 FAULTS = [
     ("UPDATE aetheris.cells SET body = '7' WHERE name = 'result'", "is not what was committed to"),
     ("UPDATE aetheris.cells SET body = '[]' WHERE name = 'result'", "its result is not what its calls returned"),
@@ -62,6 +69,35 @@ def test_where_the_world_honours_keys_a_kill_loses_nothing_and_nobody_is_asked(c
     verdict.assert_clean()
     assert verdict.completed == len(jobs) == 11
     assert sum(crash.world.keys().values()) == 44
+
+
+@pytest.mark.parametrize("point", ["effect.before_it", "effect.inside"])
+def test_where_the_world_can_tell_a_killed_job_goes_on_by_itself(crash: Crash, point: str) -> None:
+    """Done is taken up, not done is made once more; nobody is asked and nothing happens twice."""
+    victim = crash.worker(*APP, failpoint=f"{point}:kill:3")
+    jobs = [crash.system.submit(asker, 3) for _ in range(3)]
+    crash.dies(victim, Kill(3, 0))
+    crash.worker(*APP)
+    verdict = crash.judge(jobs)
+    verdict.assert_clean()
+    assert verdict.completed == 3
+    assert sum(crash.world.keys().values()) == 9
+
+
+def test_an_attempt_that_wakes_after_it_was_shown_not_done_is_fenced(crash: Crash) -> None:
+    """SIGSTOP between start record and effect, takeover, SIGCONT: the late effect is refused by the world."""
+    victim = crash.worker(*APP, failpoint="effect.before_it:stop:2")
+    job = crash.system.submit(asker, 3)
+    crash.wait_effects(1, victim)
+    crash.worker(*APP)
+    assert not crash.wait([job])
+    victim.send(signal.SIGCONT)
+    victim.send(signal.SIGTERM)
+    victim.wait_dead()
+    verdict = crash.judge([job])
+    verdict.assert_clean()
+    assert verdict.completed == 1
+    assert sum(crash.world.keys().values()) == 3
 
 
 def test_a_worker_killed_at_any_time_repeats_and_loses_nothing(crash: Crash) -> None:

@@ -10,6 +10,8 @@ import fcntl
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: How long the outside takes to answer once the effect has happened: the time in which a kill leaves a doubt.
@@ -41,9 +43,39 @@ class World:
 
     def effect_by_key(self, key: str) -> str:
         """Make the effect once, however often it is asked for under this key; return its receipt."""
+        with self._locked():
+            return f"receipt-{key[:24]}" if key in self.keys() else self.effect(key)
+
+    def effect_unless_fenced(self, key: str, attempt: int) -> str:
+        """Make the effect of this attempt, unless it was fenced. Errors: PermissionError then."""
+        with self._locked():
+            if f"{key} {attempt}" in self._fences():
+                raise PermissionError(f"attempt {attempt} was fenced")
+            return self.effect(key)
+
+    def find_or_fence(self, key: str, attempt: int) -> str | None:
+        """Return the receipt of the effect under `key`; or None, after which this attempt can't make it any more."""
+        with self._locked():
+            if key in self.keys():
+                return f"receipt-{key[:24]}"
+            with self._fenced.open("a") as file:
+                file.write(f"{key} {attempt}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return None
+
+    @property
+    def _fenced(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.fenced")
+
+    def _fences(self) -> set[str]:
+        return set(self._fenced.read_text().splitlines()) if self._fenced.exists() else set()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         with open(f"{self.path}.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return f"receipt-{key[:24]}" if key in self.keys() else self.effect(key)
+            yield
 
     def answer(self) -> None:
         """Take the time that an answer takes."""

@@ -13,10 +13,6 @@ from aetheris.runtime.graphs.source import read
 from aetheris.runtime.trampoline import Gather, Trampoline, Waitable
 
 
-class Expired(Exception):
-    """What ctx raises when a wait ends without its signal."""
-
-
 class Answer:
     """What ctx.approval comes to."""
 

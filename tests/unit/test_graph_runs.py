@@ -12,7 +12,7 @@ from aetheris.runtime.graphs.condition import holds
 from aetheris.runtime.graphs.model import seconds
 from aetheris.runtime.graphs.source import of_json, read
 from aetheris.runtime.graphs.template import Missing, render
-from tests.unit.graph_support import Answer, Expired, finish, started
+from tests.unit.graph_support import Answer, finish, started
 
 
 @ae.tool
@@ -64,7 +64,7 @@ nodes:
     assert ctx.asked == [("signal", ("invoice-7", 172800.0))]
     assert finish(ctx, root, lambda kind, _: {"amount": 3} if kind == "signal" else "ok") == {"ship": "ok"}
     ctx, root = started(text, do, value=7)
-    ctx.settle(0, error=Expired())
+    ctx.settle(0, error=ae.Expired())
     finish(ctx, root, lambda *_: "ok")
     assert asked(ctx) == ["reminder"]
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pydantic_core import to_jsonable_python
 
+from aetheris.runtime.answers import Expired
 from aetheris.runtime.graphs.condition import holds
 from aetheris.runtime.graphs.model import AT_MOST, Node, seconds
 from aetheris.runtime.graphs.source import Tree
@@ -123,9 +124,7 @@ class ToolNodeAdapter:
         key = str(render(node.target.value["signal"], scope))
         try:
             payload = await self._ctx.wait_signal(key, expires=_length(node.target.value.get("expires"), scope))
-        except Exception as error:
-            if type(error).__name__ != "Expired":  # by name: ctx, which raises it, is all that this file knows of waits
-                raise
+        except Expired:
             return None, False
         return payload, True
 
