@@ -147,7 +147,7 @@ def test_after_a_clean_stop_the_next_worker_goes_on_at_once(crash: Crash) -> Non
     """A drained worker gives its jobs back: nobody waits for a lease to run out."""
 
     first = crash.worker(*APP, lease_seconds=30)
-    jobs = [crash.system.submit(keeper, 40) for _ in range(4)]
+    jobs = [crash.system.submit(keeper, 200) for _ in range(4)]
     crash.wait_effects(4, first)
     crash.worker(*APP, lease_seconds=30)
     first.send(signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_after_a_clean_stop_the_next_worker_goes_on_at_once(crash: Crash) -> Non
 def test_a_takeover_after_a_kill_takes_a_lease_and_little_more(crash: Crash) -> None:
     """P95 at most lease + 1 s on a quiet machine; the benchmark prints it."""
     victim = crash.worker(*APP)
-    jobs = [crash.system.submit(keeper, 30) for _ in range(4)]
+    jobs = [crash.system.submit(keeper, 200) for _ in range(4)]
     crash.wait_effects(4, victim)
     crash.worker(*APP)
     crash.deaths[victim.pid] = victim.kill()
