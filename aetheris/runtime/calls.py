@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
-from aetheris.runtime.tools import Call, idempotency_key
+from aetheris.runtime.tools import Call, Tool, idempotency_key
+from aetheris.runtime.turns import RateLimited
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
@@ -51,7 +52,13 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None) -> No
     if wait_seconds > 0:
         await asyncio.sleep(wait_seconds)
     while True:
-        retry = await _attempt(engine, step, attempt, started=started)
+        try:
+            turn = engine.limiter.turn("tool", step.tool.name, engine.tenant, engine.job, step.step, attempt)
+            async with turn as waited_us:
+                retry = await _attempt(engine, step, attempt, started=started, waited_us=waited_us)
+        except RateLimited as refusal:
+            _refused(engine, step, attempt, refusal)
+            return
         if retry is None:
             return
         attempt, started = attempt + 1, False
@@ -76,7 +83,7 @@ def _resume(engine: Engine, step: ToolStep, recorded: Event | None) -> tuple[int
     return attempt + 1, False, max(0.0, (due - engine.now_of_log()) / 1e6)
 
 
-async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> float | None:
+async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool, waited_us: int) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
     call = Call(
@@ -91,7 +98,13 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
         log.emit(
             "tool_invocation_started",
             step=step.step,
-            data={"attempt": attempt, "effect": tool.effect, "idempotency_key": call.key, "tool_name": tool.name},
+            data={
+                "attempt": attempt,
+                "effect": tool.effect,
+                "idempotency_key": call.key,
+                "tool_name": tool.name,
+                "waited_us": waited_us,
+            },
             bodies=step.bodies,
         )
         await log.durable()
@@ -105,30 +118,57 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
         if timed_out and tool.effect == "once":
             _unknown(engine, step, attempt, f"no answer within {tool.timeout_seconds:g} s")
             return None
-        return _failed(engine, step, attempt, error, began, timed_out=timed_out)
+        return _failed(engine, step, attempt, error, began, timed_out=timed_out, waited_us=waited_us)
     try:
-        bodies, extra = tool.result_cells(value), {}
+        bodies, extra = tool.result_cells(value), _waited(tool, waited_us)
     except Refused as error:
         # The effect happened and must be on record; what it returned can't be.
         shown = {"kind": "UnstorableResult", "message": f"the result {error}", "repr": repr(value)[:REPR_LIMIT]}
-        bodies, extra = [("error", body_bytes(_printable(shown)))], {"unstorable": True}
+        bodies, extra = [("error", body_bytes(_printable(shown)))], {"unstorable": True, **_waited(tool, waited_us)}
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
 
 def _failed(
-    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool
+    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool, waited_us: int
 ) -> float | None:
     tool = step.tool
     message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
     if attempt > tool.retries:
-        _finish(engine, step, attempt, outcome, began, bodies, {})
+        _finish(engine, step, attempt, outcome, began, bodies, _waited(tool, waited_us))
         return None
     wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
-    _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)}, last=False)
+    _finish(
+        engine,
+        step,
+        attempt,
+        outcome,
+        began,
+        bodies,
+        {"retry_after_us": int(wait * 1e6)} | _waited(tool, waited_us),
+        last=False,
+    )
     return wait
+
+
+def _waited(tool: Tool[Any, Any], waited_us: int) -> dict[str, Any]:
+    # A start record says how long the call waited for its turn; where there is none, its end does.
+    return {"waited_us": waited_us} if tool.effect == "none" else {}
+
+
+def _refused(engine: Engine, step: ToolStep, attempt: int, refusal: RateLimited) -> None:
+    """Resolve a call that was not started: no slot within its limit's max_wait."""
+    bodies = [*step.bodies, ("error", body_bytes({"kind": "RateLimited", "message": str(refusal)}))]
+    data = {
+        "attempt": attempt,
+        "effect": step.tool.effect,
+        "outcome": "refused",
+        "tool_name": step.tool.name,
+        "try_again_us": int((refusal.retry_after_seconds or 0) * 1e6),
+    }
+    engine.arrived(step, engine.log.emit("tool_call_refused", step=step.step, data=data, bodies=bodies), bodies)
 
 
 def _finish(

@@ -27,6 +27,7 @@ from aetheris.runtime.calls import Doubt, run_call
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
+from aetheris.runtime.limiter import Limiter
 from aetheris.runtime.steps import CheckpointStep, Step, TimerStep, ToolStep
 from aetheris.runtime.threaded import JobThread
 from aetheris.runtime.trampoline import Trampoline, Waitable
@@ -47,8 +48,8 @@ class Suspended(Exception):
 class Engine:
     """Drives one job's code. `drive` returns its result, or raises what ended it."""
 
-    def __init__(self, agent: Agent, history: History, log: JobLog, *, leased_at: int) -> None:
-        self.agent, self.history, self.log = agent, history, log
+    def __init__(self, agent: Agent, history: History, log: JobLog, *, leased_at: int, limiter: Limiter) -> None:
+        self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
         self.tenant, self.job = log.tenant, log.job
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at

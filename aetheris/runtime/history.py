@@ -15,7 +15,14 @@ from aetheris.domain.events import Event
 from aetheris.store.history import Record
 
 _RESOLVES = frozenset(
-    {"tool_invocation_finished", "timer_fired", "state_checkpointed", "wait_completed", "approval_completed"}
+    {
+        "tool_invocation_finished",
+        "tool_call_refused",
+        "timer_fired",
+        "state_checkpointed",
+        "wait_completed",
+        "approval_completed",
+    }
 )
 
 

@@ -17,6 +17,7 @@ from aetheris.runtime.engine import Engine, Suspended
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
+from aetheris.runtime.limiter import Limiter
 from aetheris.store.history import Record
 from aetheris.store.leases import Lease
 
@@ -41,7 +42,17 @@ class End:
 class Run:
     """Drives one leased job and writes how it ends."""
 
-    def __init__(self, agent: Agent, lease: Lease, record: Record, journal: Journal, clock: Clock, worker: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        lease: Lease,
+        record: Record,
+        journal: Journal,
+        clock: Clock,
+        worker: str,
+        limiter: Limiter,
+    ) -> None:
+        self._limiter = limiter
         self._agent, self._lease, self._record = agent, lease, record
         self._journal, self._clock, self._worker = journal, clock, worker
         self._engine: Engine | None = None
@@ -72,7 +83,7 @@ class Run:
             if self._lease.taken_from is not None:
                 data["taken_from"] = self._lease.taken_from
             leased = log.emit("job_leased", data=data)
-            return await self._drive(Engine(self._agent, history, log, leased_at=leased.at), log)
+            return await self._drive(Engine(self._agent, history, log, leased_at=leased.at, limiter=self._limiter), log)
         except (Lost, Conflict) as error:
             _log.warning("%s", error)
             return End("lost", None if isinstance(error, Lost) else GIVE_BACK_SECONDS, str(error))

@@ -54,6 +54,7 @@ class ToolStep(Step):
             "tool_invocation_unknown",
             "tool_invocation_confirmed",
             "tool_invocation_resolved",
+            "tool_call_refused",
         }
     )
 

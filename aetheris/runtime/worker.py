@@ -28,6 +28,7 @@ from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.journal import Journal
+from aetheris.runtime.limiter import Limiter, Limits, Unlimited
 from aetheris.runtime.run import End, Run
 from aetheris.store import history as store_history
 from aetheris.store import leases, workers
@@ -78,6 +79,8 @@ class Worker:
         *,
         name: str | None = None,
         on_end: Callable[[JobKey, End], None] | None = None,
+        limits: Limits | None = None,
+        reload_limits: Callable[[], Limits | None] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         if self.settings.concurrency < 1:
@@ -96,6 +99,14 @@ class Worker:
         self._stop = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
+        self._limiter = Limiter(
+            limits or Unlimited(),
+            self.name,
+            self._clock,
+            lambda: database.connect("worker"),
+            permit_seconds=self.settings.lease_seconds,
+            reload=reload_limits,
+        )
         self._threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="aetheris-tool")
 
     async def run(self) -> None:
@@ -108,20 +119,22 @@ class Worker:
             self._clock.offset_us = await workers.clock_offset_us(control)
             await self._register(control)
         journal = asyncio.create_task(self._journal.run(), name="journal")
+        limiter = asyncio.create_task(self._limiter.run(), name="limiter")
         duties = [
             asyncio.create_task(self._duty(duty), name=duty.__name__)
             for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever)
         ]
         try:
-            await self._until_stopped([journal, *duties])
+            await self._until_stopped([journal, limiter, *duties])
             await self._drain()
         finally:
-            for task in duties:
+            for task in (limiter, *duties):
                 task.cancel()
-            await asyncio.gather(*duties, return_exceptions=True)
+            await asyncio.gather(limiter, *duties, return_exceptions=True)
             for held in list(self._held.values()):
                 held.task.cancel()
             await asyncio.gather(*(h.task for h in self._held.values()), return_exceptions=True)
+            await self._limiter.close()
             self._journal.close()
             await journal
             await self._leave()
@@ -186,7 +199,15 @@ class Worker:
         self.counts.claimed += len(taken)
         records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
-            run = Run(self.agents[lease.agent], lease, records[lease.key], self._journal, self._clock, self.name)
+            run = Run(
+                self.agents[lease.agent],
+                lease,
+                records[lease.key],
+                self._journal,
+                self._clock,
+                self.name,
+                self._limiter,
+            )
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
             self._held[lease.key] = _Held(lease, run, task)
             task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
@@ -235,6 +256,7 @@ class Worker:
     async def _drain(self) -> None:
         for held in self._held.values():
             held.run.drain()
+        self._limiter.drain()
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._held and time.monotonic() < deadline:
             await asyncio.wait([h.task for h in self._held.values()], timeout=0.5)
