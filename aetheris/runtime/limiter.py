@@ -121,9 +121,17 @@ class Limiter:
                 await self._put_down()
             if self._reload is not None and loop.time() - looked_at >= RELOAD_SECONDS:
                 looked_at = loop.time()
-                if (changed := self._reload()) is not None:
-                    _log.info("the limits have changed: the new ones are in force")
-                    self.replace(changed)
+                self._look_for_change(self._reload)
+
+    def _look_for_change(self, reload: Callable[[], Limits | None]) -> None:
+        try:
+            changed = reload()
+        except AetherisError as error:
+            _log.error("%s; the limits that were in force stay", error)
+            return
+        if changed is not None:
+            _log.info("the limits have changed: the new ones are in force")
+            self.replace(changed)
 
     async def close(self) -> None:
         """Put down what is left and let go of the connection."""

@@ -240,7 +240,7 @@ def exposition() -> bytes:
     return prometheus.generate_latest(registry())
 
 
-def serve(port: int, host: str = "0.0.0.0") -> tuple[WSGIServer, Thread]:
+def serve(port: int, host: str = "127.0.0.1") -> tuple[WSGIServer, Thread]:
     """Serve `/metrics` on `port` (0: any free one) until the server's `shutdown`. Errors: Unusable."""
     try:
         return prometheus.start_http_server(port, host, registry())

@@ -22,6 +22,9 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.config_file import Loaded, Watch
+from aetheris.runtime.config_file import load as load_config
+from aetheris.runtime.limiter import Limits
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
 from aetheris.runtime.submit import Submitter, whoami
@@ -51,8 +54,11 @@ class AsyncSystem:
         home: Path | None = None,
         tenant: str = "default",
         database: Database | None = None,
+        config: Loaded | None = None,
     ) -> None:
         self.tenant = tenant
+        self.loaded = config or load_config()
+        self.config = self.loaded.config
         self._dsn, self._home, self._given = dsn, home, database
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
@@ -63,7 +69,7 @@ class AsyncSystem:
             if self._given is not None:
                 self.database = self._given
             else:
-                self.database = await asyncio.to_thread(Database.open, self._dsn, self._home)
+                self.database = await asyncio.to_thread(Database.open, self._dsn or self.config.dsn, self._home)
                 self._stack.callback(self.database.close)
             await migrate(self.database)
             self._pool: AsyncConnectionPool[Connection] = await self._stack.enter_async_context(
@@ -74,7 +80,7 @@ class AsyncSystem:
                 keys = await jobs.job_id_keys(connection)
             async with as_tenant(self._pool, self.tenant) as connection:
                 await jobs.ensure_tenant(connection, self.tenant)
-            self._submitter = Submitter(self.tenant, keys, Clock(offset), whoami())
+            self._submitter = Submitter(self.tenant, keys, Clock(offset), whoami(), self.config.sha256)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -119,7 +125,7 @@ class AsyncSystem:
 
     async def start_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
         """Run a worker in this process until the system closes; return once it serves."""
-        worker = Worker(self.database, agents, settings, on_end=self._on_end)
+        worker = self.make_worker(agents, settings)
         task = asyncio.create_task(worker.run(), name=f"worker {worker.name}")
         self._workers[worker] = task
         ready = asyncio.create_task(worker.ready.wait())
@@ -129,6 +135,23 @@ class AsyncSystem:
             del self._workers[worker]
             task.result()
         return worker
+
+    def make_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
+        """Return a worker under the limits of this system's configuration, which follow its file."""
+        watch = Watch(self.loaded)
+
+        def changed() -> Limits | None:
+            found = watch.changed()
+            return None if found is None else found.rate_limits
+
+        return Worker(
+            self.database,
+            agents,
+            settings,
+            on_end=self._on_end,
+            limits=self.config.rate_limits,
+            reload_limits=changed,
+        )
 
     async def served(self, agent: str) -> bool:
         """Return whether any worker, here or elsewhere, serves this agent."""
