@@ -17,12 +17,12 @@ REFUSED = {
     "zero rate": ("rate_limits:\n  tools:\n    x: {qps: 0}\n", ":3: rate_limits.tools.x.qps: expected greater than 0"),
     "absurd rate": ("rate_limits:\n  tools:\n    x:\n      qps: 1e9\n", ":4: rate_limits.tools.x.qps: expected less"),
     "not a number": ("rate_limits:\n  tools:\n    x: {qps: .nan}\n", ":3: rate_limits.tools.x.qps: expected a finite"),
-    "half a burst": ("rate_limits:\n  tools:\n    x: {burst: 1.5}\n", "rate_limits.tools.x.burst: expected a valid int"),
+    "half a burst": ("rate_limits:\n  tools:\n    x: {burst: 1.5}\n", "x.burst: expected a valid integer"),
     "a word for a number": ("worker:\n  concurrency: yes\n", ":2: worker.concurrency: expected a valid integer"),
     "odd scope": ("rate_limits:\n  tools:\n    x: {scope: world}\n", "scope: expected 'deployment' or 'tenant'"),
     "odd duration": ("worker:\n  poll_interval: 3 parsecs\n", ":2: worker.poll_interval: expected a duration such as"),
     "a value for a section": ("worker: 3\n", ":1: worker: expected keys below it (capabilities, concurrency"),
-    "a key twice": ("worker:\n  concurrency: 3\n  concurrency: 4\n", ":3: worker.concurrency stands twice, first on line 2"),
+    "a key twice": ("worker:\n  concurrency: 3\n  concurrency: 4\n", ":3: worker.concurrency stands twice, first on"),
     "an alias": ("worker: &a\n  concurrency: 3\napi: *a\n", ":3: not YAML (aliases are not used here"),
     "broken YAML": ("worker: [\n", "not YAML"),
     "a list": ("- worker\n", ":1: expected keys"),
@@ -103,6 +103,6 @@ def test_a_changed_file_is_seen_and_a_broken_one_refused(tmp_path: Path) -> None
     assert changed is not None
     assert changed.worker.concurrency == 12
     path.write_text("worker: {concurrency: -12345}\n")
-    with pytest.raises(Refused, match=":1: worker.concurrency"):
+    with pytest.raises(Refused, match=r":1: worker\.concurrency"):
         watch.changed()
     assert watch.changed() is None
