@@ -115,6 +115,9 @@ class Limiter:
         """Put waits on record, renew permits, look for changed limits; for ever."""
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
+        with contextlib.suppress(Unreachable):
+            async with self._lock:
+                await self._connected()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             with contextlib.suppress(Unreachable):

@@ -1,6 +1,6 @@
 -- limits/achieved: starts per second in each second of a limit's calls, and the most in any one second around it
 --
--- binds     $kind VARCHAR, $name VARCHAR
+-- binds     $kind VARCHAR, $limit VARCHAR
 -- reads     limit_waits(*)
 -- columns   second BIGINT, starts BIGINT, most_in_1s BIGINT
 -- blind to  starts of which the worker was killed before it could put its wait on record
@@ -10,7 +10,7 @@ with starts as (
         epoch_us(started_at) as at_us,
         epoch_us(started_at) - min(epoch_us(started_at)) over () as since_us
     from limit_waits
-    where kind = $kind and name = $name and outcome = 'started'
+    where kind = $kind and name = $limit and outcome = 'started'
 ), windows as (
     select
         since_us // 1000000 as second,

@@ -1,6 +1,6 @@
 -- limits/ahead: who waited for whom: for each call that waited, whose starts came between its ask and its own start
 --
--- binds     $kind VARCHAR, $name VARCHAR
+-- binds     $kind VARCHAR, $limit VARCHAR
 -- reads     limit_waits(*)
 -- columns   tenant_id VARCHAR, ahead_tenant_id VARCHAR, waits BIGINT, starts_ahead BIGINT, ahead_each DOUBLE
 -- blind to  slots that were wasted in between
@@ -8,7 +8,7 @@
 with starts as (
     select tenant_id, job_id, asked_at, started_at
     from limit_waits
-    where kind = $kind and name = $name and outcome = 'started'
+    where kind = $kind and name = $limit and outcome = 'started'
 )
 
 select

@@ -1,6 +1,6 @@
 -- limits/jobs: what each job lost to limits
 --
--- binds     $kind VARCHAR, $name VARCHAR
+-- binds     $kind VARCHAR, $limit VARCHAR
 -- reads     limit_waits(*)
 -- columns   tenant_id VARCHAR, job_id VARCHAR, calls BIGINT, waited_us BIGINT, longest_us BIGINT, refused BIGINT
 -- blind to  time that calls of one job waited side by side: it is counted for each
@@ -11,6 +11,6 @@ select
     max(epoch_us(started_at) - epoch_us(asked_at)) as longest_us,
     count(*) filter (outcome = 'refused') as refused
 from limit_waits
-where ($kind is null or kind = $kind) and ($name is null or name = $name)
+where ($kind is null or kind = $kind) and ($limit is null or name = $limit)
 group by all
 order by waited_us desc, tenant_id, job_id

@@ -1,6 +1,6 @@
 -- limits/utilisation: how much of a limit's budget was used while someone waited for it
 --
--- binds     $kind VARCHAR, $name VARCHAR, $interval_us BIGINT
+-- binds     $kind VARCHAR, $limit VARCHAR, $interval_us BIGINT
 -- reads     limit_waits(*)
 -- columns   busy_us BIGINT, started BIGINT, wasted BIGINT, possible BIGINT, used DOUBLE
 -- blind to  changes of the limit: it reckons with the one interval that it is given
@@ -8,7 +8,7 @@
 with waits as (
     select epoch_us(asked_at) as from_us, coalesce(epoch_us(started_at), epoch_us(slot_at)) as to_us, outcome
     from limit_waits
-    where kind = $kind and name = $name
+    where kind = $kind and name = $limit
 ), edges as (
     select *, from_us > coalesce(max(to_us) over before, -1) as begins
     from waits

@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import aetheris as ae
+from aetheris.demo import fleet
 from aetheris.domain.jobs import JobStatus
 from aetheris.store.database import Database
-from benchmarks import fleet
 
 CALLS = 100
 CONFIG = "rate_limits:\n  tools:\n    hit: {qps: 10, burst: 1}\n"
@@ -24,14 +24,15 @@ def run(
 
     async def work() -> list[JobStatus]:
         async with ae.AsyncSystem(database=database) as system:
-            with fleet.workers(3, dsn=database.admin_dsn, config=config, log=log, lease_seconds=3) as processes:
+            where = {"AETHERIS_DSN": database.admin_dsn}
+            with fleet.processes(3, where=where, config=config, log=log, lease_seconds=3) as processes:
                 await fleet.serving(system, 3)
                 ids = await asyncio.gather(*(system.submit(fleet.caller, n) for n in range(CALLS)))
                 if kill_after is not None:
                     while len(fleet.starts(log)) < kill_after:
                         await asyncio.sleep(0.02)
                     victim = fleet.starts(log)[-1].pid
-                    next(p for p in processes if p.pid == victim).send_signal(signal.SIGKILL)
+                    next(p.popen for p in processes if p.popen.pid == victim).send_signal(signal.SIGKILL)
                 return list((await system.wait(ids, seconds=90)).values())
 
     statuses = asyncio.run(work())
