@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import main_job
+from benchmarks import limiter, main_job
 
-BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"main": main_job.run}
+BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"limiter": limiter.run, "main": main_job.run}
 
 
 def main() -> int:

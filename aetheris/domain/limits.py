@@ -28,7 +28,7 @@ SECOND_NS = 1_000_000_000
 #: How far ahead slots are reserved, unless one interval is longer.
 AHEAD_NS = SECOND_NS // 2
 #: A start this late is never bunched, however short the interval: an event loop is not punctual to less.
-LATE_LEAST_NS = 25_000_000
+LATE_LEAST_NS = 50_000_000
 SLOTS_PER_STATEMENT = 256
 QPS_MOST = 1_000_000
 

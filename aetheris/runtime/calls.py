@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
+from aetheris.runtime import metrics
 from aetheris.runtime.tools import Call, Tool, idempotency_key
 from aetheris.runtime.turns import RateLimited
 
@@ -139,6 +140,7 @@ def _failed(
     if attempt > tool.retries:
         _finish(engine, step, attempt, outcome, began, bodies, _waited(tool, waited_us))
         return None
+    metrics.step_retried(engine.tenant, "tool", outcome)
     wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
     _finish(
         engine,
@@ -192,6 +194,7 @@ def _finish(
         **extra,
     }
     cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
+    metrics.tool_ended(engine.tenant, tool.name, outcome, (time.perf_counter_ns() - began) / 1e9)
     event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
     if last:
         engine.arrived(step, event, cells)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Diverged, Refused
 from aetheris.domain.events import Event
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.calls import Doubt, run_call
 from aetheris.runtime.context import Context, SyncContext
@@ -189,6 +190,8 @@ class Engine:
         if step is None:
             raise _diverged(event, "the code doesn't wait for it", "nothing")
         self._compare(step, event)
+        if isinstance(step, ToolStep):
+            metrics.tool_restored(self.tenant, step.tool.name)
         self._settle(step, event)
 
     def _deliver_arrived(self) -> None:

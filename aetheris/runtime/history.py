@@ -42,6 +42,7 @@ class History:
         self.checkpoint: Event | None = None
         self.first_leased_at = 0
         self.last_at = 0
+        self.last_type = ""
         self.genesis = self._read(record, head_leaf, checkpoint_seq)
 
     def _read(self, record: Record, head_leaf: bytes, checkpoint_seq: int) -> Event:
@@ -58,7 +59,7 @@ class History:
                 raise Corrupt(f"job {self.job[:8]}: event {event.seq} does not follow its predecessor")
             previous = event, leaf
             self._index(event, checkpoint_seq)
-        self.last_at = events[-1].at
+        self.last_at, self.last_type = events[-1].at, events[-1].type
         return events[0]
 
     def _index(self, event: Event, checkpoint_seq: int) -> None:

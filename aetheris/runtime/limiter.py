@@ -155,9 +155,10 @@ class Limiter:
         waiter.ticket = budget.queue.push(waiter.tenant, waiter.job, waiter)
         if budget.task is None or budget.task.done():
             budget.task = asyncio.create_task(self._serve(budget), name=f"limit {budget.key.name}")
-        left = None if waiter.deadline_us is None else (waiter.deadline_us - self.clock.now_us()) / 1e6
         try:
-            async with asyncio.timeout(left):
+            if waiter.deadline_us is None:
+                return await waiter.given
+            async with asyncio.timeout((waiter.deadline_us - self.clock.now_us()) / 1e6):
                 return await asyncio.shield(waiter.given)
         except TimeoutError:
             if waiter.given.done() and not waiter.given.cancelled():

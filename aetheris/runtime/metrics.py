@@ -22,6 +22,8 @@ from aetheris.domain.errors import Unusable
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+#: The known buckets, and on to what an alert asks about: jobs live longer than ten seconds.
+LATENCY_BUCKETS = (*DEFAULT_BUCKETS, 60, 300, 600, 3600)
 PARKED_BUCKETS = (10, 60, 300, 600, 1800, 3600, 7200, 14400)
 WAIT_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10)
 SCORE_BUCKETS = (0, 20, 40, 60, 80, 100)
@@ -42,7 +44,9 @@ def _gauge(name: str, what: str, *labels: str, mode: str = "livesum") -> Gauge:
 
 
 JOBS = _counter("jobs_total", "Jobs that ended.", "tenant", "status")
-JOB_LATENCY = _histogram("job_latency_seconds", "From a job's creation to its end.", "tenant", "status")
+JOB_LATENCY = _histogram(
+    "job_latency_seconds", "From a job's creation to its end.", "tenant", "status", buckets=LATENCY_BUCKETS
+)
 JOB_FAILS = _counter("job_fail_total", "Jobs that failed or were cancelled.", "status")
 JOB_DURATION = _histogram("job_duration_seconds", "One hold of a job by a worker.", "agent_id")
 JOB_STATE = _gauge("job_state", "Jobs now, by state; sampled from the store.", "state", mode="livemax")

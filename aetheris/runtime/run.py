@@ -11,6 +11,7 @@ from typing import Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine, Suspended
@@ -56,6 +57,7 @@ class Run:
         self._agent, self._lease, self._record = agent, lease, record
         self._journal, self._clock, self._worker = journal, clock, worker
         self._engine: Engine | None = None
+        self._created_at = 0
         self.letting_go = False
 
     async def run(self) -> End:
@@ -83,8 +85,12 @@ class Run:
             if self._lease.taken_from is not None:
                 data["taken_from"] = self._lease.taken_from
             leased = log.emit("job_leased", data=data)
+            if history.last_type == "job_parked":
+                metrics.job_unparked(self._agent.name, (leased.at - history.last_at) / 1e6)
+            self._created_at = history.genesis.at
             return await self._drive(Engine(self._agent, history, log, leased_at=leased.at, limiter=self._limiter), log)
         except (Lost, Conflict) as error:
+            metrics.lease_conflict(self._lease.tenant)
             _log.warning("%s", error)
             return End("lost", None if isinstance(error, Lost) else GIVE_BACK_SECONDS, str(error))
         except AetherisError as error:
@@ -104,6 +110,7 @@ class Run:
         except Suspended as rest:
             return await self._rest(log, rest)
         except Diverged as error:
+            metrics.replay_differed(self._lease.tenant)
             return await self._park(log, f"diverged: {error}")
         except (Lost, Conflict, asyncio.CancelledError):
             raise
@@ -116,6 +123,9 @@ class Run:
     async def _end(self, log: JobLog, word: str) -> End:
         self.letting_go = True
         await log.durable()
+        if word in ("completed", "failed", "cancelled"):
+            seconds = (self._clock.now_us() - self._created_at) / 1e6
+            metrics.job_ended(self._lease.tenant, self._agent.name, word, seconds)
         return End(word)
 
     async def _rest(self, log: JobLog, rest: Suspended) -> End:

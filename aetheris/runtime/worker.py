@@ -25,13 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from aetheris.domain.errors import AetherisError, Refused
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter, Limits, Unlimited
 from aetheris.runtime.run import End, Run
+from aetheris.store import gauges, leases, workers
 from aetheris.store import history as store_history
-from aetheris.store import leases, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
@@ -51,6 +52,7 @@ class Settings:
     lease_seconds: float = 30.0
     poll_seconds: float = 2.0
     capabilities: Sequence[str] = ()
+    sample_seconds: float = 15.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class _Held:
     lease: Lease
     run: Run
     task: asyncio.Task[End]
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -122,7 +125,7 @@ class Worker:
         limiter = asyncio.create_task(self._limiter.run(), name="limiter")
         duties = [
             asyncio.create_task(self._duty(duty), name=duty.__name__)
-            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever)
+            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever, self._sample_forever)
         ]
         try:
             await self._until_stopped([journal, limiter, *duties])
@@ -172,6 +175,18 @@ class Worker:
         async for _ in listen(connection):
             self._hint.set()
 
+    async def _sample_forever(self, connection: Connection) -> None:
+        while True:
+            now = await gauges.sample(connection)
+            metrics.store_sampled(
+                now.states,
+                backlog=now.backlog,
+                stuck=now.stuck,
+                live_leases=now.live_leases,
+                parked=now.parked_seconds,
+            )
+            await asyncio.sleep(self.settings.sample_seconds)
+
     async def _claim_forever(self, connection: Connection) -> None:
         self.ready.set()
         while not self._stop.is_set():
@@ -199,6 +214,7 @@ class Worker:
         self.counts.claimed += len(taken)
         records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
+            metrics.lease_acquired(lease.tenant)
             run = Run(
                 self.agents[lease.agent],
                 lease,
@@ -211,10 +227,13 @@ class Worker:
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
             self._held[lease.key] = _Held(lease, run, task)
             task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
+        metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
         return len(taken) == limit
 
     def _ended(self, key: JobKey, task: asyncio.Task[End]) -> None:
         held = self._held.pop(key)
+        metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
+        metrics.job_let_go(held.lease.agent, time.monotonic() - held.began)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from aetheris.workbench.charts import waits as charts
-from aetheris.workbench.limits import LimitView, WhatIf
+from aetheris.workbench.limits import LimitView, Waits
 
 WAIT_BOUNDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10)
 
@@ -27,7 +27,7 @@ class LimitPanel:
         self.qps.observe(self._moved, names="value")
         self.burst.observe(self._moved, names="value")
         self._view_box = widgets.VBox([self.qps, self.burst, self._said, self._figure])
-        self.shown: WhatIf = view.what_if(qps, burst)
+        self.shown: Waits = view.what_if(qps, burst)
         self._moved()
 
     def __repr__(self) -> str:
@@ -49,8 +49,8 @@ class LimitPanel:
     def _moved(self, _: object = None) -> None:
         self.shown = self._view.what_if(float(f"{self.qps.value:g}"), self.burst.value)
         sides = {
-            "recorded": self._view.histogram(WAIT_BOUNDS),
-            "what if": [sum(w <= b * 1e6 for w in self.shown.waits_us) for b in WAIT_BOUNDS],
+            "recorded": self._view.recorded().histogram(WAIT_BOUNDS),
+            "what if": self.shown.histogram(WAIT_BOUNDS),
         }
         figure = charts.histograms(WAIT_BOUNDS, sides, "waits: recorded, and what they would have been")
         data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json())}
