@@ -36,6 +36,7 @@ RELOAD_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
 #: Between two asks while slots or permits are out: half a window of slots never runs dry meanwhile.
 ASK_AGAIN_SECONDS = 0.125
+ASK_LEAST_SECONDS = 0.01
 #: Who had the last slot lets the others ask first.
 GIVE_WAY_SECONDS = 0.02
 
@@ -72,6 +73,7 @@ class Limiter:
         self._limits, self._worker, self.clock, self._connect = limits, worker, clock, connect
         self._permit_seconds, self._reload = permit_seconds, reload
         self._budgets: dict[Key, Budget] = {}
+        self._free_turns: dict[tuple[str, str], FreeTurn] = {}
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self._waits: list[Wait] = []
@@ -88,7 +90,10 @@ class Limiter:
         """
         limit = self._limits.find(kind, name)
         if limit is None:
-            return FreeTurn(kind, name)
+            free = self._free_turns.get((kind, name))
+            if free is None:
+                free = self._free_turns[kind, name] = FreeTurn(kind, name)
+            return free
         key = Key(tenant if limit.scope == "tenant" else "", kind, name)
         budget = self._budgets.get(key)
         if budget is None:
@@ -170,6 +175,7 @@ class Limiter:
             budget.queue.remove(waiter.ticket)
             if waiter.given.done() and not waiter.given.cancelled():
                 slot, permit = waiter.given.result()
+                budget.ahead -= 1
                 self.note(budget, waiter, slot, None, "cancelled")
                 self.free(permit)
             waiter.given.cancel()
@@ -240,6 +246,8 @@ class Limiter:
                 budget.key,
                 limit,
                 wanted=min(len(budget.queue), SLOTS_PER_STATEMENT),
+                waiting=len(budget.queue) + budget.ahead,
+                ahead=budget.ahead,
                 worker=self._worker,
                 first_number=first,
                 permit_seconds=self._permit_seconds,
@@ -256,9 +264,8 @@ class Limiter:
         ready = (budget.next_ns - limit.horizon_ns - grant.now_ns) / 1e9
         if ready <= 0 and given:
             return 0.0
-        return max(ready, min(ASK_AGAIN_SECONDS, limit.interval_ns / 1e9)) + GIVE_WAY_SECONDS * (
-            grant.sharing > 1 and given > 0
-        )
+        give_way = GIVE_WAY_SECONDS if grant.sharing > 1 and given else 0.0
+        return max(ready, min(ASK_AGAIN_SECONDS, max(limit.interval_ns / 1e9, ASK_LEAST_SECONDS))) + give_way
 
     def _hand_out(self, budget: Budget, limit: Limit, grant: store.Grant, first: int) -> int:
         """Give each slot to the waiter whose turn it is; return how many were given."""
@@ -272,6 +279,7 @@ class Limiter:
             if permit:
                 self._permits.add(permit)
             waiter.given.set_result((at_ns // 1000, permit))
+            budget.ahead += 1
             given += 1
         if numbered:
             self._released.extend(range(first + given, first + grant.granted))

@@ -9,6 +9,7 @@ several processes count into one folder and any of them serves the sum.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from threading import Thread
 from typing import Any
@@ -104,6 +105,12 @@ def rate_limit_waited(kind: str, name: str, seconds: float) -> None:
 def rate_limit_rejected(kind: str, name: str) -> None:
     """A call was refused: its wait would have been longer than max_wait."""
     _of(LIMIT_REJECTIONS, kind, name).inc()
+
+
+def free_call(kind: str, name: str) -> tuple[Callable[[float], None], Callable[[], None], Callable[[], None]]:
+    """Return what observes a wait, enters and leaves a call: bound once, for calls that nothing limits."""
+    gauge = _of(LLM_CONCURRENT if kind == "llm" else TOOL_CONCURRENT, name)
+    return _of(LIMIT_WAITS, kind, name).observe, gauge.inc, gauge.dec
 
 
 def call_entered(kind: str, name: str) -> None:

@@ -41,6 +41,8 @@ class Budget:
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.next_ns = 0
+        #: Slots given that have not come yet.
+        self.ahead = 0
 
 
 class Turn:
@@ -68,6 +70,8 @@ class Turn:
                 limiter.note(budget, waiter, slot, None, "cancelled")
                 limiter.free(permit)
                 raise
+            finally:
+                budget.ahead -= 1
             now = clock.now_us()
             if now - slot <= budget.limit.late_ns // 1000:
                 break
@@ -91,19 +95,19 @@ class Turn:
 
 
 class FreeTurn:
-    """A turn of a call that nothing limits: entered at once, and seen all the same."""
+    """A turn of a call that nothing limits: entered at once, and seen all the same. One serves all calls of a name."""
 
-    __slots__ = ("_kind", "_name")
+    __slots__ = ("_enter", "_leave", "_observe")
 
     def __init__(self, kind: str, name: str) -> None:
-        self._kind, self._name = kind, name
+        self._observe, self._enter, self._leave = metrics.free_call(kind, name)
 
     async def __aenter__(self) -> int:
-        metrics.rate_limit_waited(self._kind, self._name, 0.0)
-        metrics.call_entered(self._kind, self._name)
+        self._observe(0.0)
+        self._enter()
         return 0
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        metrics.call_left(self._kind, self._name)
+        self._leave()

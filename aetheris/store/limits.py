@@ -56,11 +56,17 @@ async def reserve(
     limit: Limit,
     *,
     wanted: int,
+    waiting: int,
+    ahead: int,
     worker: str,
     first_number: int,
     permit_seconds: float,
 ) -> Grant:
-    """Reserve up to `wanted` slots (and permits, numbered from `first_number`) for this worker."""
+    """Reserve up to `wanted` slots (and permits, numbered from `first_number`) for this worker.
+
+    `waiting` is how many of its calls have no slot yet, `ahead` how many have one
+    that has not come: workers share by these.
+    """
     with translated():
         cursor = await connection.execute(
             statement("reserve_slots"),
@@ -73,6 +79,8 @@ async def reserve(
                 "horizon": limit.horizon_ns,
                 "max_concurrent": limit.max_concurrent,
                 "wanted": wanted,
+                "waiting": waiting,
+                "ahead": ahead,
                 "worker": worker,
                 "first_number": first_number,
                 "permit_seconds": permit_seconds,

@@ -54,10 +54,20 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
 
 
-async def reserve(connection: Connection, limit: Limit, wanted: int, worker: str = "w1", first: int = 1) -> store.Grant:
+async def reserve(
+    connection: Connection, limit: Limit, wanted: int, worker: str = "w1", first: int = 1, ahead: int = 0
+) -> store.Grant:
     """Reserve under KEY."""
     return await store.reserve(
-        connection, KEY, limit, wanted=wanted, worker=worker, first_number=first, permit_seconds=30
+        connection,
+        KEY,
+        limit,
+        wanted=wanted,
+        waiting=wanted + ahead,
+        ahead=ahead,
+        worker=worker,
+        first_number=first,
+        permit_seconds=30,
     )
 
 
@@ -102,17 +112,23 @@ def test_the_database_does_the_same_sums_as_the_arithmetic(database: Database, l
     run(work)
 
 
-def test_workers_with_waiters_share_what_is_open_ahead(database: Database) -> None:
-    """The first to ask must not take all of the half second for itself once others wait too."""
+def test_workers_share_what_is_open_ahead_by_how_many_wait_in_each(database: Database) -> None:
+    """A wait must not be longer in one worker than in another; and whoever has nothing ahead gets one."""
 
     async def work() -> None:
         limit = Limit(qps=40)  # 21 slots lie open ahead
         async with await database.connect("worker") as connection:
-            assert (await reserve(connection, limit, 1, "w1")).sharing == 1
-            second = await reserve(connection, limit, 256, "w2")
-            assert (second.sharing, second.granted) == (2, 10)
-            third = await reserve(connection, limit, 256, "w3")
-            assert (third.sharing, third.granted) == (3, 7)
+            first = await reserve(connection, limit, 40, "w1")
+            assert (first.sharing, first.granted) == (1, 21)
+            await asyncio.sleep(0.6)  # all of it has come: 40 still wait in w1
+            second = await reserve(connection, limit, 20, "w2")
+            assert (second.sharing, second.granted) == (2, 7)  # a third of 21
+            third = await reserve(connection, limit, 1, "w3")
+            assert (third.sharing, third.granted) == (3, 1)
+            # w2 has its share ahead; w3's only waiter has his slot, so w3 shares no more.
+            fourth = await reserve(connection, limit, 13, "w2", ahead=7)
+            assert (fourth.sharing, fourth.granted) == (2, 0)
+            assert (await reserve(connection, limit, 19, "w1")).granted == 11  # 19 of the 39 that wait
 
     run(work)
 
@@ -124,7 +140,7 @@ def test_permits_never_exceed_what_may_run_at_once_and_return_from_the_dead(data
         limit = Limit(max_concurrent=3)
         async with await database.connect("worker") as connection:
             first = await store.reserve(
-                connection, KEY, limit, wanted=2, worker="dies", first_number=1, permit_seconds=0.5
+                connection, KEY, limit, wanted=2, waiting=2, ahead=0, worker="dies", first_number=1, permit_seconds=0.5
             )
             second = await reserve(connection, limit, 5, "lives", 7)
             assert (first.granted, second.granted) == (2, 1)

@@ -23,8 +23,9 @@ CREATE TABLE rate_limits (
     interval_ns     bigint NOT NULL DEFAULT -1,
     burst           integer NOT NULL DEFAULT 1,
     max_concurrent  integer,
-    -- Workers that have waiters, and until when that is taken for granted.
+    -- Workers that have waiters, how many, and until when that is taken for granted.
     askers          text[] NOT NULL DEFAULT '{}',
+    asker_waiting   integer[] NOT NULL DEFAULT '{}',
     asker_untils    bigint[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, kind, name)
 ) WITH (fillfactor = 50);
@@ -54,15 +55,17 @@ CREATE TABLE limit_changes (
 
 CREATE FUNCTION reserve_slots_v1(
     p_tenant text, p_kind text, p_name text, p_interval bigint, p_burst integer, p_horizon bigint,
-    p_max_concurrent integer, p_wanted integer, p_worker text, p_first_number bigint, p_permit_seconds double precision,
+    p_max_concurrent integer, p_wanted integer, p_waiting integer, p_ahead integer, p_worker text, p_first_number bigint, p_permit_seconds double precision,
     OUT granted integer, OUT base_ns bigint, OUT now_ns bigint, OUT sharing integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
     s           aetheris.rate_limits%ROWTYPE;
     tolerance   bigint := p_interval * (p_burst - 1);
     reach       integer;
-    kept        text[];
-    kept_untils bigint[];
+    kept          text[];
+    kept_waiting  integer[];
+    kept_untils   bigint[];
+    share         integer;
 BEGIN
     SELECT * INTO s FROM aetheris.rate_limits
     WHERE tenant_id = p_tenant AND kind = p_kind AND name = p_name FOR NO KEY UPDATE;
@@ -82,15 +85,21 @@ BEGIN
         base_ns := greatest(now_ns, least(base_ns, now_ns + p_horizon + tolerance));
     END IF;
 
-    -- Workers that have waiters share what is open ahead.
-    SELECT coalesce(array_agg(a), '{}'), coalesce(array_agg(u), '{}') INTO kept, kept_untils
-    FROM unnest(s.askers, s.asker_untils) AS x (a, u) WHERE u > now_ns AND a <> p_worker;
+    -- Workers share what is open ahead by how many wait in each, so that a wait is as long in one as in another;
+    -- but whoever has nothing ahead gets one, however few he is.
+    SELECT coalesce(array_agg(a), '{}'), coalesce(array_agg(w), '{}'), coalesce(array_agg(u), '{}')
+    INTO kept, kept_waiting, kept_untils
+    FROM unnest(s.askers, s.asker_waiting, s.asker_untils) AS x (a, w, u) WHERE u > now_ns AND a <> p_worker;
     sharing := cardinality(kept) + 1;
     granted := p_wanted;
     IF p_interval > 0 THEN
         reach := least(p_wanted, greatest(0, (now_ns + p_horizon - base_ns + tolerance) / p_interval + 1));
         IF now_ns + p_horizon - base_ns + tolerance < 0 THEN reach := 0; END IF;
-        granted := least(reach, greatest(1, (p_burst + p_horizon / p_interval) / sharing));
+        share := ceil((p_burst + p_horizon / p_interval)::numeric * p_waiting
+                      / (p_waiting + coalesce((SELECT sum(w) FROM unnest(kept_waiting) AS w), 0)));
+        granted := least(reach, CASE WHEN sharing = 1 THEN reach
+                                     WHEN p_ahead = 0 THEN greatest(1, share)
+                                     ELSE greatest(0, share - p_ahead) END);
     END IF;
 
     IF p_max_concurrent IS NOT NULL THEN
@@ -104,11 +113,16 @@ BEGIN
         FROM generate_series(p_first_number, p_first_number + granted - 1) AS n;
     END IF;
 
+    -- Whoever has nobody left without a slot shares no more.
+    IF p_waiting - p_ahead > granted THEN
+        kept := kept || p_worker;
+        kept_waiting := kept_waiting || p_waiting;
+        kept_untils := kept_untils || (now_ns + p_horizon + 1000000000);
+    END IF;
     UPDATE aetheris.rate_limits SET
         tat_ns = base_ns + granted * p_interval,
         interval_ns = p_interval, burst = p_burst, max_concurrent = p_max_concurrent,
-        askers = kept || p_worker,
-        asker_untils = kept_untils || (now_ns + p_horizon + 1000000000)
+        askers = kept, asker_waiting = kept_waiting, asker_untils = kept_untils
     WHERE tenant_id = p_tenant AND kind = p_kind AND name = p_name;
 END $$;
 
