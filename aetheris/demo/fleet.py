@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 import aetheris as ae
 from aetheris.domain.errors import Unusable
 from aetheris.domain.jobs import JobStatus
@@ -97,6 +99,17 @@ class Outcome:
     def most_in_1s(self) -> int:
         """The most starts in any second, wherever it begins."""
         return most_within(self.starts)
+
+    def waits_by_prometheus(self) -> dict[float, int]:
+        """Return the histogram of waits as the workers' metrics show it: upper bound -> calls, over all workers."""
+        found: dict[float, int] = {}
+        for text in self.metrics:
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name == "aetheris_rate_limit_wait_seconds_bucket" and sample.labels["name"] == hit.name:
+                        bound = float(sample.labels["le"])
+                        found[bound] = found.get(bound, 0) + int(sample.value)
+        return found
 
 
 @dataclass(slots=True)

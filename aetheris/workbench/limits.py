@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,12 @@ class LimitView:
     def rate(self, qps: float | None = None) -> go.Figure:
         """Return starts per second, with a limit as a line where it is given."""
         return charts.rate(self.achieved.rows, qps, f"{self.kind} {self.name}: starts in each second")
+
+    def histograms(self, others: Mapping[str, Mapping[float, int]], bounds: Sequence[float]) -> go.Figure:
+        """Return the recorded waits beside other histograms (upper bound -> calls) as a figure."""
+        sides = {"the lake": self.recorded().histogram(bounds)}
+        sides |= {name: [counts.get(b, 0) for b in bounds] for name, counts in others.items()}
+        return charts.histograms(bounds, sides, f"{self.kind} {self.name}: calls that waited at most so long")
 
     def what_if(self, qps: float, burst: int = 1) -> Waits:
         """Replay the recorded asks under another limit. Errors: Refused for one that makes no sense."""
