@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from aetheris.domain import limits as arithmetic
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.limits import Limit
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.config_file import load
 from aetheris.runtime.limiter import Limiter
 from aetheris.runtime.turns import RateLimited
 from aetheris.runtime.worker import Settings, Worker
@@ -419,6 +421,32 @@ def test_changed_limits_hold_for_those_who_wait_already(database: Database) -> N
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await limiter.close()
+
+    run(work)
+
+
+def test_a_saved_file_changes_the_limits_of_a_running_worker(database: Database, tmp_path: Path) -> None:
+    """Within a second of saving, without a restart; a broken file changes nothing."""
+
+    async def work() -> None:
+        path = tmp_path / "aetheris.yaml"
+        path.write_text("rate_limits: {tools: {pay: {qps: 0.2}}}\n")
+        loaded = load(path, {})
+        async with ae.AsyncSystem(database=database, config=loaded) as system:
+            await system.start_worker([payer])
+            ids = [await system.submit(payer, str(n)) for n in range(10)]
+            genesis = (await system.record(ids[0])).events[0]
+            assert genesis.data["config_sha256"] == loaded.config.sha256
+            await asyncio.sleep(0.5)
+            path.write_text("rate_limits: {tools: {pay: {qps: -200}}}\n")
+            await asyncio.sleep(1.5)
+            assert len(STARTS) == 1
+            path.write_text("rate_limits: {tools: {pay: {qps: 20}}}\n")
+            await system.wait(ids, seconds=12)
+            assert len(STARTS) == 10
+            assert STARTS[-1][0] - STARTS[0][0] < 10  # at 0.2 a second it would be 45
+            changes = await rows(system, "SELECT interval_ns FROM aetheris.limit_changes ORDER BY recorded_at")
+            assert [c["interval_ns"] for c in changes] == [5_000_000_000, 50_000_000]
 
     run(work)
 
