@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from aetheris.runtime.facade import System as System
     from aetheris.runtime.facade import System as open  # noqa: F401
     from aetheris.runtime.graphs.agent import graph as graph
+    from aetheris.runtime.held import Settings as Settings
     from aetheris.runtime.sensitive import Sensitive as Sensitive
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
     from aetheris.runtime.tools import Call as Call
     from aetheris.runtime.tools import Tool as Tool
     from aetheris.runtime.tools import ToolFailed as ToolFailed
     from aetheris.runtime.tools import tool as tool
-    from aetheris.runtime.worker import Settings as Settings
     from aetheris.runtime.worker import Worker as Worker
 
 __version__ = "0.1.0"
@@ -79,7 +79,8 @@ _HOMES = {
     "aetheris.runtime.facade": ("Job", "System"),
     "aetheris.runtime.system": ("AsyncSystem",),
     "aetheris.runtime.tools": ("Call", "Tool", "ToolFailed", "tool"),
-    "aetheris.runtime.worker": ("Settings", "Worker"),
+    "aetheris.runtime.held": ("Settings",),
+    "aetheris.runtime.worker": ("Worker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_HOME, "open", "__version__"])

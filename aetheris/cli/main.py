@@ -27,6 +27,7 @@ COMMANDS = {
     "up": "server",
     "down": "server",
     "doctor": "doctor",
+    "config": "config",
     "demo": "demo",
     "worker": "worker",
     "submit": "submit",
@@ -70,9 +71,16 @@ class _Commands(click.Group):
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the embedded server and the lake are.  [default: .aetheris]",
 )
+@click.option(
+    "--config",
+    "config_path",
+    envvar="CONFIG_PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration.  [default: aetheris.yaml, if it is here]",
+)
 @click.version_option(__version__, message="aetheris %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, tenant: str, home: Path | None) -> None:
+def cli(ctx: click.Context, tenant: str, home: Path | None, config_path: Path | None) -> None:
     """Durable agent jobs on PostgreSQL, with a log that an auditor can check.
 
     Without AETHERIS_DSN an embedded PostgreSQL is used; there is nothing to set up.
@@ -82,6 +90,8 @@ def cli(ctx: click.Context, tenant: str, home: Path | None) -> None:
     """
     if home is not None:
         os.environ["AETHERIS_HOME"] = str(home)
+    if config_path is not None:
+        os.environ["CONFIG_PATH"] = str(config_path)
     ctx.obj = {"tenant": tenant}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Coroutine
+from wsgiref.simple_server import WSGIServer
 
 import click
 
@@ -12,18 +14,29 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, tools
+from aetheris.domain.errors import Unusable
+from aetheris.runtime import metrics
+from aetheris.runtime.config import Prometheus
 from aetheris.runtime.graphs.agent import GraphAgent
+from aetheris.runtime.held import Settings
 from aetheris.runtime.system import AsyncSystem
-from aetheris.runtime.worker import Settings, Worker
+from aetheris.runtime.worker import Worker
 
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...")
 @click.option("--tools", "modules", multiple=True, metavar="MODULE", help="Run task graphs with these tools too.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs in hand at once."
+    "--concurrency", type=click.IntRange(1, 10_000), help="Jobs in hand at once.  [default: worker.concurrency, 100]"
 )
-@click.option("--lease", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Seconds a lease lasts.")
+@click.option(
+    "--lease", type=click.FloatRange(1, 3600), help="Seconds a lease lasts.  [default: jobstore.lease_duration, 30]"
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Serve Prometheus metrics here; 0 is any free port.  [default: monitoring.prometheus.port, 9093]",
+)
 @click.option("--capability", multiple=True, help="Take jobs that need this; may be given often.")
 @click.option(
     "--accept-version",
@@ -36,8 +49,9 @@ from aetheris.runtime.worker import Settings, Worker
 def worker(
     targets: tuple[str, ...],
     modules: tuple[str, ...],
-    concurrency: int,
-    lease: float,
+    concurrency: int | None,
+    lease: float | None,
+    metrics_port: int | None,
     capability: tuple[str, ...],
     accepts: tuple[str, ...],
     screen: Screen,
@@ -58,20 +72,47 @@ def worker(
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
             raise click.UsageError(f"--accept-version {accepted!r}: give AGENT@VERSION of an agent served here")
-    settings = Settings(concurrency=concurrency, lease_seconds=lease, capabilities=capability, accepts=accepts)
-    counts = with_system(lambda system: _serve(system, Worker(system.database, served, settings), screen))
+
+    def serve(system: AsyncSystem) -> Coroutine[None, None, Worker]:
+        keys = system.config.worker
+        settings = Settings(
+            concurrency=concurrency or keys.concurrency,
+            lease_seconds=lease or system.config.jobstore.lease_duration,
+            poll_seconds=keys.poll_interval,
+            capabilities=capability or keys.capabilities,
+            accepts=accepts,
+        )
+        return _serve(system, system.make_worker(served, settings), screen, metrics_port)
+
+    counts = with_system(serve)
     screen.json({"claimed": counts.counts.claimed, "ended": counts.counts.ended})
 
 
-async def _serve(system: AsyncSystem, worker: Worker, screen: Screen) -> Worker:
+async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int | None) -> Worker:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, worker, number)
     screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
+    if (server := _metrics(system.config.monitoring.prometheus, port)) is not None:
+        screen.fact("metrics", f"http://{server.server_name}:{server.server_port}/metrics")
     await worker.run()
     ended = ", ".join(f"{n} {word}" for word, n in sorted(worker.counts.ended.items())) or "nothing to do"
     screen.fact("drained", ended)
     return worker
+
+
+def _metrics(keys: Prometheus, port: int | None) -> WSGIServer | None:
+    """Serve metrics. A port that was asked for must be had; the default one is done without when it is taken."""
+    if port is None and not keys.enable:
+        return None
+    asked = port is not None or "port" in keys.model_fields_set
+    try:
+        return metrics.serve(keys.port if port is None else port, keys.host)[0]
+    except Unusable as error:
+        if asked:
+            raise
+        logging.warning("%s; this worker serves none", error)
+        return None
 
 
 def _stop(worker: Worker, number: int) -> None:

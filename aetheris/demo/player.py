@@ -15,9 +15,9 @@ from aetheris.demo import desk
 from aetheris.demo.airline import Script, Turn, airline, respond
 from aetheris.demo.compare import cause
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.held import Settings
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.system import AsyncSystem
-from aetheris.runtime.worker import Settings
 from aetheris.store.airline_data import DataSet, load
 
 _LOOK_SECONDS = 0.1

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
-from aetheris.runtime import confirm
+from aetheris.runtime import confirm, metrics
 from aetheris.runtime.answers import Done, NotDone
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
+from aetheris.runtime.tools import Tool
+from aetheris.runtime.turns import RateLimited
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
@@ -47,7 +49,13 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
     if wait_seconds > 0:
         await asyncio.sleep(wait_seconds)
     while True:
-        retry = await _attempt(engine, step, attempt, started=started)
+        try:
+            turn = engine.limiter.turn("tool", step.tool.name, engine.tenant, engine.job, step.step, attempt)
+            async with turn as waited_us:
+                retry = await _attempt(engine, step, attempt, started=started, waited_us=waited_us)
+        except RateLimited as refusal:
+            _refused(engine, step, attempt, refusal)
+            return
         if retry is None or engine.underway.grace_over:
             return
         attempt, started = attempt + 1, False
@@ -112,16 +120,23 @@ def _confirmed(engine: Engine, step: ToolStep, data: dict[str, Any], bodies: lis
     return engine.log.emit("tool_invocation_confirmed", step=step.step, data=data, bodies=bodies)
 
 
-async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> float | None:
+async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool, waited_us: int) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
     call = confirm.call_of(engine, step, attempt)
+    step.begun = True
     if tool.effect != "none" and not started:
         reach("start.before")
         log.emit(
             "tool_invocation_started",
             step=step.step,
-            data={"attempt": attempt, "effect": tool.effect, "idempotency_key": call.key, "tool_name": tool.name},
+            data={
+                "attempt": attempt,
+                "effect": tool.effect,
+                "idempotency_key": call.key,
+                "tool_name": tool.name,
+                "waited_us": waited_us,
+            },
             bodies=step.bodies,
         )
         await log.durable()
@@ -139,9 +154,10 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)
             return None if again is None else 0.0
-        return _failed(engine, step, attempt, error, began, timed_out=timed_out)
+        return _failed(engine, step, attempt, error, began, timed_out=timed_out, waited_us=waited_us)
     reach("effect.after")
     bodies, extra = _result(step, value)
+    extra |= _waited(tool, waited_us)
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
@@ -163,19 +179,39 @@ def _safe_repr(value: Any) -> str:
 
 
 def _failed(
-    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool
+    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool, waited_us: int
 ) -> float | None:
     tool = step.tool
     message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
     if attempt > tool.retries:
-        _finish(engine, step, attempt, outcome, began, bodies, {})
+        _finish(engine, step, attempt, outcome, began, bodies, _waited(tool, waited_us))
         return None
+    metrics.step_retried(engine.tenant, "tool", outcome)
     # Jitter keeps many jobs that failed together from trying again together; the record holds what was drawn.
     wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS) * (1 + random.random() / 2)
-    _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)}, last=False)
+    again_after = {"retry_after_us": int(wait * 1e6)} | _waited(tool, waited_us)
+    _finish(engine, step, attempt, outcome, began, bodies, again_after, last=False)
     return wait
+
+
+def _waited(tool: Tool[Any, Any], waited_us: int) -> dict[str, Any]:
+    # A start record says how long the call waited for its turn; where there is none, its end does.
+    return {"waited_us": waited_us} if tool.effect == "none" else {}
+
+
+def _refused(engine: Engine, step: ToolStep, attempt: int, refusal: RateLimited) -> None:
+    """Resolve a call that was not started: no slot within its limit's max_wait."""
+    bodies = [*step.bodies, ("error", body_bytes({"kind": "RateLimited", "message": str(refusal)}))]
+    data = {
+        "attempt": attempt,
+        "effect": step.tool.effect,
+        "outcome": "refused",
+        "tool_name": step.tool.name,
+        "try_again_us": int((refusal.retry_after_seconds or 0) * 1e6),
+    }
+    engine.arrived(engine.log.emit("tool_call_refused", step=step.step, data=data, bodies=bodies), bodies)
 
 
 def _finish(
@@ -199,6 +235,7 @@ def _finish(
         **extra,
     }
     cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
+    metrics.tool_ended(engine.tenant, tool.name, outcome, (time.perf_counter_ns() - began) / 1e9)
     reach("end.before")
     event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
     reach("end.after")

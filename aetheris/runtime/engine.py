@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Conflict, Diverged, Lost, Refused
 from aetheris.domain.events import Event
-from aetheris.runtime import confirm
+from aetheris.runtime import confirm, metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Abandoned, Cancelled
 from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
+from aetheris.runtime.limiter import Limiter
 from aetheris.runtime.rest import Doubt, Suspended, rest_of
 from aetheris.runtime.steps import CheckpointStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
@@ -49,12 +50,13 @@ class Engine:
         log: JobLog,
         *,
         leased_at: int,
+        limiter: Limiter,
         children: Children | None = None,
         read_only: bool = False,
     ) -> None:
         #: A replay without the world: where the record ends, the log refuses, and nothing begins.
         self.read_only = read_only
-        self.agent, self.history, self.log = agent, history, log
+        self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
         self.tenant, self.job = log.tenant, log.job
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
@@ -187,11 +189,6 @@ class Engine:
         """Ask anew whether the job has anything left to do here."""
         self._wake.set()
 
-    @property
-    def config_sha256(self) -> str:
-        """The digest of the configuration under which this job was submitted."""
-        return str(self.history.genesis.data["config_sha256"])
-
     def now_of_log(self) -> int:
         """The database's time as this worker knows it, microseconds."""
         return self.log.clock.now_us()
@@ -268,6 +265,8 @@ class Engine:
             raise diverged([event], "the code doesn't wait for it", "nothing")
         if event.seq <= self.history.recorded_head:
             self._compare(step, event)
+            if isinstance(step, ToolStep) and not self.read_only:
+                metrics.tool_restored(self.tenant, step.tool.name)
         self.now_us = event.at
         step.settle(event, self.history)
         self.history.forget(event)

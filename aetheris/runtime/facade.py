@@ -16,10 +16,11 @@ from typing import Any, Self, TypeVar
 from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.held import Settings
 from aetheris.runtime.operator import Operator, Outcome
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.system import AsyncSystem, at_rest
-from aetheris.runtime.worker import Settings, Worker
+from aetheris.runtime.worker import Worker
 from aetheris.store.jobs import JobRow
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from aetheris.store.history import Record
 _RESOLVES = frozenset(
     {
         "tool_invocation_finished",
+        "tool_call_refused",
         "timer_fired",
         "state_checkpointed",
         "wait_completed",
@@ -58,6 +59,7 @@ class History:
         self.last_at = 0
         #: Events up to here were on record when this worker took the job.
         self.recorded_head = 0
+        self.last_type = ""
         self.genesis = self._read(record, head_leaf, checkpoint_seq)
 
     def _read(self, record: Record, head_leaf: bytes, checkpoint_seq: int) -> Event:
@@ -74,7 +76,7 @@ class History:
                 raise Corrupt(f"job {self.job[:8]}: event {event.seq} does not follow its predecessor")
             previous = event, leaf
             self._index_from(event, checkpoint_seq)
-        self.last_at, self.recorded_head = events[-1].at, events[-1].seq
+        self.last_at, self.recorded_head, self.last_type = events[-1].at, events[-1].seq, events[-1].type
         return events[0]
 
     def _index_from(self, event: Event, checkpoint_seq: int) -> None:

@@ -18,7 +18,9 @@ from aetheris.runtime.answers import Cancelled
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
 from aetheris.runtime.history import History
+from aetheris.runtime.limiter import Limiter, Unlimited
 from aetheris.runtime.record import JobRecord
+from aetheris.store.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     stored = replace(record.stored, cells=dict(record.stored.cells))  # the history lets go of what it delivered
     history = History(row.job, stored, row.head_leaf, checkpoint)
     last = record.events[-1]
-    engine = Engine(agent, history, _ReadOnlyLog(row.tenant, row.job), leased_at=last.at, read_only=True)  # type: ignore[arg-type]
+    log = _ReadOnlyLog(row.tenant, row.job)
+    unused = Limiter(Unlimited(), "replay", log.clock, _no_connection)
+    engine = Engine(agent, history, log, leased_at=last.at, limiter=unused, read_only=True)  # type: ignore[arg-type]
     count = len(record.events)
     try:
         result = await engine.drive()
@@ -81,6 +85,10 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     if last.type == "job_completed" and not _same_result(record, last, agent.result_cells(result)):
         return Replayed(count, False, "completed", f"the code returns another result than event {last.seq} records")
     return _compare(count, last, "completed", "job_completed")
+
+
+async def _no_connection() -> Connection:
+    raise Refused("a replay has no database")
 
 
 def _compare(count: int, last: Event, ended: str, type: str) -> Replayed:

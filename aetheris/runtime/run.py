@@ -12,6 +12,7 @@ from typing import Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Cancelled
 from aetheris.runtime.children import Children
@@ -21,6 +22,7 @@ from aetheris.runtime.failpoints import reach
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
+from aetheris.runtime.limiter import Limiter
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.taking import take
 from aetheris.store.history import Record
@@ -57,16 +59,19 @@ class Run:
         journal: Journal,
         clock: Clock,
         worker: str,
+        limiter: Limiter,
         *,
         children: Children,
         inbox: Sequence[Message] = (),
     ) -> None:
+        self._limiter = limiter
         self._agent, self._lease, self._record = agent, lease, record
         self._journal, self._clock, self._worker = journal, clock, worker
         self._children, self._inbox = children, inbox
         self._taken: set[str] = set()
         self._log: JobLog | None = None
         self._engine: Engine | None = None
+        self._created_at = 0
         self.letting_go = False
         self.alive_until = float("inf")
 
@@ -93,11 +98,16 @@ class Run:
         log.alive_until = self.alive_until
         try:
             leased = log.emit("job_leased", data=self._leased())
-            engine = Engine(self._agent, history, log, leased_at=leased.at, children=self._children)
-            self._engine = engine
+            if history.last_type == "job_parked":
+                metrics.job_unparked(self._agent.name, (leased.at - history.last_at) / 1e6)
+            self._created_at = history.genesis.at
+            self._engine = engine = Engine(
+                self._agent, history, log, leased_at=leased.at, limiter=self._limiter, children=self._children
+            )
             self.take(self._inbox)
             return await self._drive(engine, log)
         except (Lost, Conflict) as error:
+            metrics.lease_conflict(self._lease.tenant)
             _log.warning("%s", error)
             return End("lost", None if isinstance(error, Lost) else GIVE_BACK_SECONDS, str(error))
         except AetherisError as error:
@@ -139,6 +149,7 @@ class Run:
         except Suspended as rest:
             return await self._rest(log, rest)
         except Diverged as error:
+            metrics.replay_differed(self._lease.tenant)
             return await self._park(log, Suspended(0, f"diverged: {error}", waits_for="other code"))
         except (Lost, Conflict, asyncio.CancelledError):
             raise
@@ -155,6 +166,9 @@ class Run:
         reach("release.before")
         await log.durable()
         reach("release.after")
+        if word in TERMINAL_WORDS:
+            seconds = (self._clock.now_us() - self._created_at) / 1e6
+            metrics.job_ended(self._lease.tenant, self._agent.name, word, seconds)
         if word in TERMINAL_WORDS and self._lease.parent is not None:
             await self._tell_parent(self._lease.parent, JobStatus[word.upper()])
         return End(word)

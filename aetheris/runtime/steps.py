@@ -47,7 +47,7 @@ class Step(Waitable[Any]):
 class ToolStep(Step):
     """A call of a tool."""
 
-    __slots__ = ("arguments", "bodies", "tool")
+    __slots__ = ("arguments", "begun", "bodies", "tool")
     types = frozenset(
         {
             "tool_invocation_started",
@@ -55,12 +55,14 @@ class ToolStep(Step):
             "tool_invocation_unknown",
             "tool_invocation_confirmed",
             "tool_invocation_resolved",
+            "tool_call_refused",
         }
     )
 
     def __init__(self, step: int, tool: Tool[Any, Any], arguments: dict[str, Any]) -> None:
         super().__init__(step, f"tool {tool.name}")
         self.tool = tool
+        self.begun = False  # here and now: it waits for no turn any more
         self.arguments, self.bodies = tool.bind(arguments)
 
     def check(self, event: Event, history: History) -> None:

@@ -17,11 +17,15 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.config_file import Loaded, Watch
+from aetheris.runtime.config_file import load as load_config
+from aetheris.runtime.held import Settings
+from aetheris.runtime.limiter import Limits
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
 from aetheris.runtime.submit import Submitter, whoami
-from aetheris.runtime.worker import Settings, Worker
+from aetheris.runtime.worker import Worker
 from aetheris.store import history, jobs, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database, as_tenant
@@ -47,8 +51,11 @@ class AsyncSystem:
         home: Path | None = None,
         tenant: str = "default",
         database: Database | None = None,
+        config: Loaded | None = None,
     ) -> None:
         self.tenant = tenant
+        self.loaded = config or load_config()
+        self.config = self.loaded.config
         self._dsn, self._home, self._given = dsn, home, database
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
@@ -59,7 +66,7 @@ class AsyncSystem:
             if self._given is not None:
                 self.database = self._given
             else:
-                self.database = await asyncio.to_thread(Database.open, self._dsn, self._home)
+                self.database = await asyncio.to_thread(Database.open, self._dsn or self.config.dsn, self._home)
                 self._stack.callback(self.database.close)
             await migrate(self.database)
             self._pool: AsyncConnectionPool[Connection] = await self._stack.enter_async_context(
@@ -70,7 +77,7 @@ class AsyncSystem:
                 keys = await jobs.job_id_keys(connection)
             async with as_tenant(self._pool, self.tenant) as connection:
                 await jobs.ensure_tenant(connection, self.tenant)
-            self._submitter = Submitter(self.tenant, keys, Clock(offset), whoami())
+            self._submitter = Submitter(self.tenant, keys, Clock(offset), whoami(), self.config.sha256)
             #: What a person may do to jobs: signal, approve, cancel, pause, resume, resolve, retry.
             self.operator = Operator(self._pool, self._submitter)
         except BaseException:
@@ -137,7 +144,7 @@ class AsyncSystem:
 
     async def start_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
         """Run a worker in this process until the system closes; return once it serves."""
-        worker = Worker(self.database, agents, settings, on_end=self._on_end)
+        worker = self.make_worker(agents, settings)
         task = asyncio.create_task(worker.run(), name=f"worker {worker.name}")
         self._workers[worker] = task
         ready = asyncio.create_task(worker.ready.wait())
@@ -147,6 +154,23 @@ class AsyncSystem:
             del self._workers[worker]
             task.result()
         return worker
+
+    def make_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
+        """Return a worker under the limits of this system's configuration, which follow its file."""
+        watch = Watch(self.loaded)
+
+        def changed() -> Limits | None:
+            found = watch.changed()
+            return None if found is None else found.rate_limits
+
+        return Worker(
+            self.database,
+            agents,
+            settings,
+            on_end=self._on_end,
+            limits=self.config.rate_limits,
+            reload_limits=changed,
+        )
 
     async def served(self, agent: Agent) -> bool:
         """Return whether any worker, here or elsewhere, serves this agent and can do what it asks."""

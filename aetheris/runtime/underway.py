@@ -95,7 +95,12 @@ class UnderWay:
                 continue
             if last.type in _IN_DOUBT:
                 self._spawn(run_call(self._engine, step, last, recover_only=True), step)
-        calls = [t for t, s in self.tasks.items() if isinstance(s, ToolStep) and s.tool.effect != "none"]
+        calls = []
+        for task, step in self.tasks.items():
+            if isinstance(step, ToolStep) and (step.begun or step.step in self._history.last_call):
+                calls.append(task)
+            else:
+                task.cancel()  # it still waits for its turn: nothing of it has begun
         if calls:
             await asyncio.wait(calls)
         if self.failure is not None:

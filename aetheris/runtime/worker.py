@@ -23,17 +23,19 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from aetheris.domain.errors import AetherisError, Refused
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.failpoints import reach
+from aetheris.runtime.held import Counts, Held, Settings
 from aetheris.runtime.journal import Journal
+from aetheris.runtime.limiter import Limiter, Limits, Unlimited
 from aetheris.runtime.run import End, Run
+from aetheris.store import gauges, inbox, jobs, leases, workers
 from aetheris.store import history as store_history
-from aetheris.store import inbox, jobs, leases, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
@@ -43,33 +45,6 @@ from aetheris.store.signals import listen, wake_others
 _log = logging.getLogger(__name__)
 JOBS_PER_CLAIM = 64
 DRAIN_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a worker works; the names are those of `worker.*` and `jobstore.*`."""
-
-    concurrency: int = 100
-    lease_seconds: float = 30.0
-    poll_seconds: float = 2.0
-    capabilities: Sequence[str] = ()
-    #: Versions of agents ("rebook@4") whose jobs this worker's code may go on with.
-    accepts: Sequence[str] = ()
-
-
-@dataclass(slots=True)
-class _Held:
-    lease: Lease
-    run: Run
-    task: asyncio.Task[End]
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a worker did since it started."""
-
-    claimed: int = 0
-    ended: dict[str, int] = field(default_factory=dict)
 
 
 class Worker:
@@ -83,6 +58,8 @@ class Worker:
         *,
         name: str | None = None,
         on_end: Callable[[JobKey, End], None] | None = None,
+        limits: Limits | None = None,
+        reload_limits: Callable[[], Limits | None] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         if self.settings.concurrency < 1:
@@ -99,7 +76,7 @@ class Worker:
         )
         self._on_end = on_end
         self._clock = Clock()
-        self._held: dict[JobKey, _Held] = {}
+        self._held: dict[JobKey, Held] = {}
         self._hint = asyncio.Event()
         self._stop = asyncio.Event()
         self._mail = asyncio.Event()
@@ -107,6 +84,14 @@ class Worker:
         self._keys: dict[int, bytes] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
+        self._limiter = Limiter(
+            limits or Unlimited(),
+            self.name,
+            self._clock,
+            lambda: database.connect("worker"),
+            permit_seconds=self.settings.lease_seconds,
+            reload=reload_limits,
+        )
         self._threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="aetheris-tool")
 
     async def run(self) -> None:
@@ -120,20 +105,28 @@ class Worker:
             self._keys = await jobs.job_id_keys(control)
             await self._register(control)
         journal = asyncio.create_task(self._journal.run(), name="journal")
+        limiter = asyncio.create_task(self._limiter.run(), name="limiter")
         duties = [
             asyncio.create_task(self._duty(duty), name=duty.__name__)
-            for duty in (self._claim_forever, self._heartbeat_forever, self._listen_forever, self._inbox_forever)
+            for duty in (
+                self._claim_forever,
+                self._heartbeat_forever,
+                self._listen_forever,
+                self._inbox_forever,
+                self._sample_forever,
+            )
         ]
         try:
-            await self._until_stopped([journal, *duties])
+            await self._until_stopped([journal, limiter, *duties])
             await self._drain()
         finally:
-            for task in duties:
+            for task in (limiter, *duties):
                 task.cancel()
-            await asyncio.gather(*duties, return_exceptions=True)
+            await asyncio.gather(limiter, *duties, return_exceptions=True)
             for held in list(self._held.values()):
                 held.task.cancel()
             await asyncio.gather(*(h.task for h in self._held.values()), return_exceptions=True)
+            await self._limiter.close()
             self._journal.close()
             await journal
             await self._leave()
@@ -187,6 +180,18 @@ class Worker:
                 if (held := self._held.get(key)) is not None:
                     held.run.take(messages)
 
+    async def _sample_forever(self, connection: Connection) -> None:
+        while True:
+            now = await gauges.sample(connection)
+            metrics.store_sampled(
+                now.states,
+                backlog=now.backlog,
+                stuck=now.stuck,
+                live_leases=now.live_leases,
+                parked=now.parked_seconds,
+            )
+            await asyncio.sleep(self.settings.sample_seconds)
+
     async def _claim_forever(self, connection: Connection) -> None:
         self.ready.set()
         while not self._stop.is_set():
@@ -221,6 +226,7 @@ class Worker:
         messages = await inbox.untaken(connection, mail) if mail else {}
         records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
+            metrics.lease_acquired(lease.tenant)
             run = Run(
                 self.agents[lease.agent],
                 lease,
@@ -228,17 +234,21 @@ class Worker:
                 self._journal,
                 self._clock,
                 self.name,
+                self._limiter,
                 children=Children(lease.key, lambda: self._database.connect("worker"), self._keys, self._clock),
                 inbox=messages.get(lease.key, ()),
             )
             run.heard(asked_at + self.settings.lease_seconds)
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
-            self._held[lease.key] = _Held(lease, run, task)
+            self._held[lease.key] = Held(lease, run, task)
             task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
+        metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
         return len(taken) == limit
 
     def _ended(self, key: JobKey, task: asyncio.Task[End]) -> None:
         held = self._held.pop(key)
+        metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
+        metrics.job_let_go(held.lease.agent, time.monotonic() - held.began)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -287,6 +297,7 @@ class Worker:
         """Let every job go at its next resting point, and tell the others of what is free."""
         for held in self._held.values():
             held.run.drain()
+        self._limiter.drain()
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._held and (left := deadline - time.monotonic()) > 0:
             tasks = [h.task for h in self._held.values()]

@@ -31,6 +31,8 @@ from aetheris.store.errors import translated
 from aetheris.store.statements import statement
 
 JobKey = tuple[str, str]
+#: An event may be dated so far ahead of the database's clock (sql/append.sql holds it).
+AHEAD_US = 1_000_000
 
 
 @dataclass(slots=True)
@@ -79,11 +81,14 @@ async def append(connection: Connection, worker: str, batches: Sequence[Batch]) 
     """
     with translated():
         cursor = await connection.execute(statement("append"), parameters(worker, batches))
-        rows = await cursor.fetchall()
-    if not rows:
-        return {}
+        refused = [(r["tenant_id"], r["job_id"]) for r in await cursor.fetchall()]
+        if not refused:
+            return {}
+        # Read anew: the statement saw the rows as they were before it waited for their locks.
+        cursor = await connection.execute(_STATE, _columns_of(refused))
+        now = {(r["tenant_id"], r["job_id"]): r async for r in cursor}
     wanted = {batch.key: batch for batch in batches}
-    return {(r["tenant_id"], r["job_id"]): _why_not(wanted[r["tenant_id"], r["job_id"]], r) for r in rows}
+    return {key: _why_not(wanted[key], now.get(key)) for key in refused}
 
 
 async def heads(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, tuple[int, bytes, int]]:
@@ -94,7 +99,7 @@ async def heads(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, 
             " JOIN unnest(%s::text[], %s::text[]) AS k (tenant_id, job_id) USING (tenant_id, job_id)"
             # A backend whose client is gone may still be committing: wait for its row locks.
             " FOR SHARE OF jobs",
-            [arrays.text([k[0] for k in keys]), arrays.text([k[1] for k in keys])],
+            list(_columns_of(keys).values()),
         )
         return {
             (r["tenant_id"], r["job_id"]): (r["head_seq"], bytes(r["head_leaf"]), r["lease_epoch"])
@@ -156,9 +161,21 @@ def parameters(worker: str, batches: Sequence[Batch]) -> dict[str, Any]:
     }
 
 
-def _why_not(batch: Batch, row: dict[str, Any]) -> AetherisError:
+_STATE = (
+    "SELECT j.tenant_id, j.job_id, j.lease_epoch, j.head_seq, j.status, j.lease_until > clock_timestamp() AS held,"
+    " (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us"
+    " FROM aetheris.jobs j JOIN unnest(%(tenants)b::text[], %(jobs)b::text[]) AS k (tenant_id, job_id)"
+    " USING (tenant_id, job_id)"
+)
+
+
+def _columns_of(keys: Sequence[JobKey]) -> dict[str, arrays.Column]:
+    return {"tenants": arrays.text([k[0] for k in keys]), "jobs": arrays.text([k[1] for k in keys])}
+
+
+def _why_not(batch: Batch, row: dict[str, Any] | None) -> AetherisError:
     job = f"job {batch.job[:8]}"
-    if row["lease_epoch"] is None:
+    if row is None:
         return Lost(f"{job} is not in the store any more")
     if row["lease_epoch"] != batch.epoch or not row["held"]:
         return Lost(f"{job}: the lease of epoch {batch.epoch} is gone (now {row['lease_epoch']})")
@@ -166,6 +183,8 @@ def _why_not(batch: Batch, row: dict[str, Any]) -> AetherisError:
         return Refused(f"{job} has ended: nothing may follow")
     if row["head_seq"] != batch.old_head:
         return Conflict(f"{job}: a second writer moved the head from {batch.old_head} to {row['head_seq']}")
+    if batch.last_at > row["now_us"] + AHEAD_US:
+        return Refused(f"{job}: an event is dated more than a second ahead of the database's clock")
     if batch.status.terminal:
         return Refused(f"{job} can't end: a call's outcome is not known")
-    return Refused(f"{job}: an event is dated more than a second ahead of the database's clock")
+    return Conflict(f"{job}: another write came first")

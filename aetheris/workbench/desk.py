@@ -21,6 +21,7 @@ from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
+from aetheris.workbench.limits import LimitView
 from aetheris.workbench.tables import Rows
 
 
@@ -53,6 +54,10 @@ class Desk:
         return Rows(
             ["check", "violations", "holds"], [[r.name, r.violations, r.query.title] for r in run_checks(self._session)]
         )
+
+    def limits(self, name: str, kind: str = "tool") -> LimitView:
+        """Return what the record says of one limit. Errors: Refused when nothing waited for it."""
+        return LimitView(self._session, kind, name)
 
     def query(self, name: str, **parameters: Any) -> Answer:
         """Run a named query. Errors: Refused."""

@@ -5,7 +5,7 @@
 -- the head are what the writer believes, the job has not ended, nothing is dated more than a
 -- second ahead of this clock, and no call in doubt would be left behind a terminal state.
 -- Events, cells and ledger rows of the jobs that matched are written, of the others nothing.
--- Returns the jobs of which nothing was written, and what stood in their row.
+-- Returns the jobs of which nothing was written; the caller looks why.
 WITH want AS MATERIALIZED (
     SELECT * FROM unnest(
         %(tenants)b::text[], %(jobs)b::text[], %(epochs)b::bigint[], %(old_heads)b::bigint[],
@@ -77,8 +77,7 @@ WITH want AS MATERIALIZED (
     INSERT INTO aetheris.lease_changes (tenant_id, job_id, epoch, change, worker_id)
     SELECT tenant_id, job_id, lease_epoch, 'released', %(worker)s FROM moved WHERE release
 )
-SELECT w.tenant_id, w.job_id, j.lease_epoch, j.head_seq, j.head_leaf, j.status, j.lease_until > clock_timestamp() AS held
+SELECT w.tenant_id, w.job_id
 FROM want w
 LEFT JOIN moved m USING (tenant_id, job_id)
-LEFT JOIN aetheris.jobs j USING (tenant_id, job_id)
 WHERE m.job_id IS NULL;

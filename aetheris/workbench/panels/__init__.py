@@ -1,5 +1,6 @@
 """Panels: ipywidgets over the charts. Each says as values what it shows."""
 
+from aetheris.workbench.panels.limits import LimitPanel
 from aetheris.workbench.panels.trace import TracePanel
 
-__all__ = ["TracePanel"]
+__all__ = ["LimitPanel", "TracePanel"]

@@ -1,0 +1,217 @@
+"""Configuration: the keys of `aetheris.yaml`, what each means, and the digest of what is in force.
+
+A limit applies only where it is written: a tool that is named has the limits
+of its own entry, any other those of `_default`, and without either it is not
+limited. Keys that nobody knows, and values that make no sense, are refused.
+Secrets come from the environment, are never shown, and are no part of the
+digest: a digest of a secret could be guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from aetheris.domain import canonical
+from aetheris.domain.durations import seconds_of
+from aetheris.domain.limits import QPS_MOST, Limit
+
+DAY_SECONDS = 86_400.0
+#: Environment variable -> the key that it overrides.
+SECRETS = {"AETHERIS_DSN": "jobstore.dsn", "AETHERIS_JWT_KEY": "api.middleware.jwt_key"}
+
+Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0, le=366 * DAY_SECONDS)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65_535)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Flag = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
+Rate = Annotated[float, Field(gt=0, le=QPS_MOST, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ToolLimit(_Section):
+    """rate_limits.tools.NAME"""
+
+    qps: Rate | None = None
+    burst: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1
+    max_concurrent: Count | None = None
+    scope: Literal["deployment", "tenant"] = "deployment"
+    max_wait: Duration | None = None
+
+    def limit(self) -> Limit:
+        """Return it as the limiter takes it."""
+        return Limit(self.qps, self.burst, self.max_concurrent, self.scope, self.max_wait)
+
+
+class LlmLimit(_Section):
+    """rate_limits.llm.PROVIDER"""
+
+    tokens_per_minute: Count | None = None
+    requests_per_minute: Count | None = None
+    max_concurrent: Count | None = None
+    scope: Literal["deployment", "tenant"] = "deployment"
+    max_wait: Duration | None = None
+
+    def limit(self) -> Limit:
+        """Return the limit on requests, as the limiter takes it."""
+        qps = self.requests_per_minute / 60 if self.requests_per_minute else None
+        return Limit(qps, 1, self.max_concurrent, self.scope, self.max_wait)
+
+
+class RateLimits(_Section):
+    """rate_limits"""
+
+    tools: dict[Name, ToolLimit] = {}
+    llm: dict[Name, LlmLimit] = {}
+
+    def find(self, kind: str, name: str) -> Limit | None:
+        """Return the limit on calls of this name: its own entry's, else `_default`'s, else none."""
+        entries: Mapping[str, ToolLimit | LlmLimit] = self.tools if kind == "tool" else self.llm
+        entry = entries.get(name) or entries.get("_default")
+        return entry.limit() if entry is not None else None
+
+
+class JobStore(_Section):
+    """jobstore"""
+
+    type: Literal["postgres", "embedded"] = "postgres"
+    dsn: SecretStr | None = None
+    lease_duration: Annotated[float, BeforeValidator(seconds_of), Field(ge=1, le=3600)] = 30.0
+
+
+class WorkerKeys(_Section):
+    """worker"""
+
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 100
+    poll_interval: Annotated[float, BeforeValidator(seconds_of), Field(ge=0.05, le=3600)] = 2.0
+    capabilities: list[str] = []
+
+
+class Snapshots(_Section):
+    """runtime.snapshot"""
+
+    enabled: Flag = True
+    interval: Duration = 3600.0
+    event_threshold: Count = 1000
+    batch_limit: Count = 50
+    keep_latest: Count = 1
+
+
+class Collection(_Section):
+    """runtime.gc"""
+
+    enabled: Flag = True
+    interval: Duration = DAY_SECONDS
+    ttl_days: Count = 90
+    batch_size: Count = 1000
+
+
+class Runtime(_Section):
+    """runtime"""
+
+    snapshot: Snapshots = Snapshots()
+    gc: Collection = Collection()
+
+
+class Middleware(_Section):
+    """api.middleware"""
+
+    auth: Flag = True
+    jwt_key: SecretStr | None = None
+    jwt_timeout: Duration = 3600.0
+
+
+class Api(_Section):
+    """api"""
+
+    port: Port = 8080
+    host: str = "0.0.0.0"
+    timeout: Duration = 30.0
+    middleware: Middleware = Middleware()
+
+
+class Prometheus(_Section):
+    """monitoring.prometheus"""
+
+    enable: Flag = True
+    host: str = "127.0.0.1"
+    port: Port = 9093
+
+
+class Monitoring(_Section):
+    """monitoring"""
+
+    prometheus: Prometheus = Prometheus()
+
+
+#: Keys that are checked, and that nothing reads yet: `config check` says so.
+NOT_READ_YET = ("api", "runtime.snapshot", "runtime.gc", "rate_limits.llm")
+
+
+class Config(_Section):
+    """The whole file."""
+
+    rate_limits: RateLimits = RateLimits()
+    jobstore: JobStore = JobStore()
+    worker: WorkerKeys = WorkerKeys()
+    runtime: Runtime = Runtime()
+    api: Api = Api()
+    monitoring: Monitoring = Monitoring()
+
+    @property
+    def dsn(self) -> str | None:
+        """Return the connection string that is set, if a server of one's own is wanted."""
+        if self.jobstore.type == "embedded" or self.jobstore.dsn is None:
+            return None
+        return self.jobstore.dsn.get_secret_value()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what is set, in canonical form, without secrets; of nothing set, that of an empty object."""
+        return hashlib.sha256(canonical.dumps(self.written())).hexdigest()
+
+    def written(self) -> dict[str, Any]:
+        """Return what is set, without secrets; numbers with a fraction as decimal strings."""
+        found = _plain(self.model_dump(exclude_unset=True))
+        return found if isinstance(found, dict) else {}
+
+    def shown(self) -> dict[str, Any]:
+        """Return every key with its value in force; a secret only as set or not."""
+        shown: dict[str, Any] = self.model_dump(mode="python")
+        return {k: _masked(v) for k, v in shown.items()}
+
+    def not_read(self) -> list[str]:
+        """Return the keys set here that nothing reads yet."""
+        paths = list(_paths(self.model_dump(exclude_unset=True), ""))
+        return [p for p in paths if any(p == n or p.startswith(f"{n}.") for n in NOT_READ_YET)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: _plain(v) for k, v in value.items() if not isinstance(v, SecretStr)}
+        return {k: v for k, v in kept.items() if v != {}}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else repr(value)
+    return value
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _masked(v) for k, v in value.items()}
+    return "(set, not shown)" if isinstance(value, SecretStr) else value
+
+
+def _paths(value: Any, above: str) -> Any:
+    if not isinstance(value, dict) or not value:
+        yield above
+        return
+    for key, below in value.items():
+        yield from _paths(below, f"{above}.{key}" if above else str(key))

@@ -1,0 +1,121 @@
+"""`limiter`: one budget over worker processes, the limiter's own cost, and how well a what-if foretells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import aetheris as ae
+import aetheris.workbench as wb
+from aetheris.demo import fleet
+from aetheris.domain.limits import Limit
+from aetheris.runtime.clock import Clock
+from aetheris.runtime.limiter import Limiter
+from aetheris.store import workers
+
+WORKERS = 3
+CALLS = 100
+HOT_WAITERS = 10_000
+HOT_QPS = 500_000
+CHAINS = 50
+STEPS = 100
+ROUNDS = 7
+ARRIVALS = 160
+ARRIVALS_PER_SECOND = 16
+RECORDED_QPS, FORETOLD_QPS = 20.0, 10.0
+
+
+class _Hot:
+    def find(self, kind: str, name: str) -> Limit | None:
+        return Limit(qps=HOT_QPS)
+
+
+@ae.tool(effect="none")
+async def free(n: int) -> int:
+    """A tool that nothing limits."""
+    return n
+
+
+@ae.agent
+async def chain(ctx: ae.Context, steps: int) -> None:
+    """Calls in a row."""
+    for n in range(steps):
+        await ctx.call(free, n=n)
+
+
+def run() -> dict[str, object]:
+    """Return the figures of issue 5; needs a quiet machine for those of cost."""
+    folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-"))
+    try:
+        return _budget(folder / "budget") | asyncio.run(_cost(folder / "cost")) | _foretold(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _budget(folder: Path) -> dict[str, object]:
+    found = fleet.run(folder, calls=CALLS, workers=WORKERS, qps=10, burst=1)
+    return {
+        "achieved_qps": round(found.achieved_per_second, 3),
+        "max_starts_in_1s": found.most_in_1s,
+        "done": found.done,
+        "workers": found.workers,
+    }
+
+
+async def _cost(home: Path) -> dict[str, object]:
+    async with ae.AsyncSystem(home=home) as system:
+        return {
+            "reservations_per_s": round(await _hot(system)),
+            "unlimited_overhead_ratio": round(await _overhead(system), 3),
+        }
+
+
+async def _hot(system: ae.AsyncSystem) -> float:
+    """Turns per second of three limiters on one key, each turn asked, reserved and entered."""
+    async with await system.database.connect("worker") as connection:
+        clock = Clock(await workers.clock_offset_us(connection))
+    limiters = [Limiter(_Hot(), f"bench-{n}", clock, lambda: system.database.connect("worker")) for n in range(WORKERS)]
+
+    async def turn(n: int) -> None:
+        async with limiters[n % WORKERS].turn("tool", "hot", "bench", f"job-{n}", 1, 1):
+            pass
+
+    began = time.perf_counter()
+    await asyncio.gather(*(turn(n) for n in range(HOT_WAITERS)))
+    rate = HOT_WAITERS / (time.perf_counter() - began)
+    for limiter in limiters:
+        await limiter.close()
+    return rate
+
+
+async def _overhead(system: ae.AsyncSystem) -> float:
+    """Time of unlimited calls through the limiter over time without one, round about in one run."""
+    worker = await system.start_worker([chain], ae.Settings(concurrency=CHAINS))
+    through, without = worker._limiter.turn, lambda *_: contextlib.nullcontext(0)
+    times: dict[Any, list[float]] = {through: [], without: []}
+    for n in range(2 * ROUNDS + 2):
+        turn = (through, without)[n % 2]
+        worker._limiter.turn = turn  # type: ignore[method-assign, assignment]
+        began = time.process_time()
+        await system.wait(await asyncio.gather(*(system.submit(chain, STEPS) for _ in range(CHAINS))))
+        if n > 1:
+            times[turn].append(time.process_time() - began)
+    return statistics.median(times[through]) / statistics.median(times[without])
+
+
+def _foretold(folder: Path) -> dict[str, object]:
+    """Record at one limit, foretell another, then run that and compare."""
+    arriving: dict[str, Any] = {"calls": ARRIVALS, "workers": WORKERS, "arrivals_per_second": ARRIVALS_PER_SECOND}
+    recorded = fleet.run(folder / "recorded", qps=RECORDED_QPS, **arriving)
+    foretold = wb.open(recorded.lake).limits("hit").what_if(qps=FORETOLD_QPS)
+    real = wb.open(fleet.run(folder / "real", qps=FORETOLD_QPS, **arriving).lake).limits("hit").recorded()
+    return {
+        "whatif_p50_error": round(abs(foretold.p50_us / real.p50_us - 1), 4),
+        "whatif_p95_error": round(abs(foretold.p95_us / real.p95_us - 1), 4),
+    }

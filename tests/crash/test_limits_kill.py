@@ -1,0 +1,59 @@
+"""One budget over three worker processes, also when one is killed half way: by the tool's own record of its starts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import aetheris as ae
+from aetheris.demo import fleet
+from aetheris.domain.jobs import JobStatus
+from aetheris.store.database import Database
+
+CALLS = 100
+CONFIG = "rate_limits:\n  tools:\n    hit: {qps: 10, burst: 1}\n"
+
+
+def run(
+    database: Database, folder: Path, *, kill_after: int | None = None
+) -> tuple[list[fleet.Start], list[JobStatus]]:
+    """Submit all jobs at once to three workers; kill one after so many starts."""
+    config, log = folder / "aetheris.yaml", folder / "starts"
+    config.write_text(CONFIG)
+
+    async def work() -> list[JobStatus]:
+        async with ae.AsyncSystem(database=database) as system:
+            where = {"AETHERIS_DSN": database.admin_dsn}
+            with fleet.processes(3, where=where, config=config, log=log, lease_seconds=3) as processes:
+                await fleet.serving(system, 3)
+                ids = await asyncio.gather(*(system.submit(fleet.caller, n) for n in range(CALLS)))
+                if kill_after is not None:
+                    while len(fleet.starts(log)) < kill_after:
+                        await asyncio.sleep(0.02)
+                    victim = fleet.starts(log)[-1].pid
+                    next(p.popen for p in processes if p.popen.pid == victim).send_signal(signal.SIGKILL)
+                return list((await system.wait(ids, seconds=90)).values())
+
+    statuses = asyncio.run(work())
+    return fleet.starts(log), statuses
+
+
+def test_three_workers_keep_one_budget(database: Database, tmp_path: Path) -> None:
+    """What the bank allows a second does not grow with our machines, and none of it is lost either."""
+    starts, statuses = run(database, tmp_path)
+    assert set(statuses) == {JobStatus.COMPLETED}
+    assert sorted(s.n for s in starts) == list(range(CALLS))
+    assert len({s.pid for s in starts}) == 3
+    assert abs(fleet.achieved_per_second(starts) - 10.0) <= 0.2
+    assert fleet.most_within(starts) <= 11
+
+
+def test_a_killed_worker_never_pushes_the_others_above_the_budget(database: Database, tmp_path: Path) -> None:
+    """Its slots are wasted, never used twice; its jobs wait again elsewhere. At most one call is in doubt."""
+    starts, statuses = run(database, tmp_path, kill_after=CALLS // 2)
+    assert fleet.most_within(starts) <= 11
+    assert fleet.achieved_per_second(starts) <= 10.2
+    assert len({s.n for s in starts}) == len(starts) >= CALLS - 1
+    assert set(statuses) <= {JobStatus.COMPLETED, JobStatus.PARKED}
+    assert statuses.count(JobStatus.PARKED) <= 1
