@@ -86,12 +86,6 @@ class Children:
     async def _submit(self, connection: Connection, engine: Engine, step: ChildStep) -> None:
         config = str(engine.history.genesis.data["config_sha256"])
         submitter = Submitter(self._tenant, self._keys, self._clock, f"job/{self._parent}", config)
-            self._tenant,
-            self._keys,
-            self._clock,
-            f"job/{self._parent}",
-            str(engine.history.genesis.data["config_sha256"]),
-        )
         new = submitter.prepare(
             step.agent,
             step.value,
