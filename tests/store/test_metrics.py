@@ -62,6 +62,7 @@ async def m_slow() -> None:
 @ae.tool
 async def m_hold() -> None:
     """Goes on when told."""
+    TRIES.append(1)
     await RELEASE[0].wait()
 
 
@@ -240,7 +241,7 @@ def test_a_stale_append_is_counted_as_a_lease_conflict(database: Database) -> No
             await system.start_worker([m_agent], SETTINGS)
             before = value("lease_conflict_total", tenant="default")
             await system.submit(m_agent, "hold")
-            await until(lambda: value("tool_concurrent", tool="m_hold") == 1)
+            await until(lambda: len(TRIES) == 1)
             async with await database.connect("worker") as connection:
                 await connection.execute(
                     "UPDATE aetheris.jobs SET lease_epoch = lease_epoch + 1, lease_owner = 'other'"
