@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aetheris.domain.events import Event
+from aetheris.runtime import metrics
 from aetheris.runtime.answers import Answer, Done, NotDone, StillUnknown
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.steps import Step, ToolStep
@@ -70,6 +71,7 @@ async def recorded_result(engine: Engine, waiting: Mapping[int, Step], event: Ev
     why, detail = ("not done", "") if isinstance(answer, NotDone) else ("not known", answer.reason)
     data = {"attempt": attempt, "reason": why, "tool_name": step.tool.name}
     engine.arrived(engine.log.emit("confirmation_replay_failed", step=step.step, data=data), [])
+    metrics.confirmation_failed(engine.tenant, step.tool.name)
     raise Suspended(
         0,
         f"step {step.step} {step.tool.name}: the world does not confirm its recorded result ({why})",

@@ -130,6 +130,30 @@ def test_a_stale_epoch_writes_nothing_and_is_lost(database: Database) -> None:
     asyncio.run(work())
 
 
+def test_a_lease_lost_while_the_append_waits_for_the_row_is_lost(database: Database) -> None:
+    """The statement still sees the row as it was before it waited: the reason is read anew."""
+
+    async def work() -> None:
+        async with desk(database) as d:
+            lease = (await d.lease())[0]
+            taker = await psycopg.AsyncConnection.connect(database.admin_dsn)
+            async with taker:
+                await taker.execute("UPDATE aetheris.jobs SET lease_epoch = lease_epoch + 1")
+                appending = asyncio.create_task(append(d.connection, "w1", [batch(lease, "plain")]))
+                async with await psycopg.AsyncConnection.connect(database.admin_dsn, autocommit=True) as watch:
+                    while not await (
+                        await watch.execute(
+                            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                            " AND datname = current_database()"
+                        )
+                    ).fetchone():
+                        await asyncio.sleep(0.01)
+                await taker.commit()
+                assert isinstance((await appending)[lease.key], Lost)
+
+    asyncio.run(work())
+
+
 def test_a_lease_that_ran_out_writes_nothing_even_if_nobody_took_over(database: Database) -> None:
     """The lease's end is the database's to judge, not the holder's."""
 
