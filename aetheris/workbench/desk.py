@@ -109,11 +109,8 @@ class Job:
         self.id: str = row["job_id"]
         self.tenant: str = row["tenant_id"]
         self.status: str = row["status"]
-        own = {"job": self.id, "tenant": self.tenant}
-        told = desk.sql("select line from events where job_id = $job and tenant_id = $tenant order by seq", **own)
-        kept = desk.sql("select seq, name, salt, body from cells where job_id = $job and tenant_id = $tenant", **own)
-        self.lines = [row["line"].encode() for row in told.rows]
-        self.cells = {(r["seq"], r["name"]): r for r in kept.rows}
+        self.lines = [row["line"].encode() for row in self._ask("trace/lines")]
+        self.cells = {(row["seq"], row["name"]): row for row in self._ask("trace/cells")}
 
     def __repr__(self) -> str:
         return f"job {self.id[:8]}: {self.status}, {len(self.lines)} events"
@@ -148,6 +145,8 @@ class Job:
     def step(self, number: int) -> Rows:
         """Return what a step was asked and what it answered, each with the commitment that binds it.
 
+        A value that is gone says why: erased, with the entry of the audit
+        chain that tells of it, or missing, with nothing that tells.
         Errors: Refused when there is no such step.
         """
         told = [e for e in self.events if e.step == number]
@@ -156,9 +155,7 @@ class Job:
         rows = []
         for event in told:
             for name, commitment in event.cells.items():
-                cell = self.cells.get((event.seq, name))
-                shown = body_value(cell["body"].encode()) if cell and cell["body"] is not None else "(not here)"
-                rows.append([event.seq, event.type, name, shown, commitment[:16]])
+                rows.append([event.seq, event.type, name, _shown(self.cells.get((event.seq, name))), commitment[:16]])
         return Rows(["event", "type", "cell", "value", "commitment"], rows)
 
     def timeline(self) -> go.Figure:
@@ -167,18 +164,18 @@ class Job:
 
     def export(self, path: str | Path, *, damaged: bool = False) -> Summary:
         """Write the job's evidence zip. Errors: Corrupt when its record is broken; Refused."""
-        own = {"job": self.id, "tenant": self.tenant}
-        ledger = self._desk.sql("select * from ledger where job_id = $job and tenant_id = $tenant order by seq", **own)
-        erased = self._desk.sql("select * from erasures where job_id = $job and tenant_id = $tenant", **own)
         source = Source(
             tenant=self.tenant,
             job=self.id,
             lines=self.lines,
             cells=[_cell(row) for row in self.cells.values()],
-            transitions=[_transition(row) for row in ledger.rows],
-            erasures=[Erasure(r["seq"], r["name"], r["audit_seq"]) for r in erased.rows],
+            transitions=[_transition(row) for row in self._ask("trace/ledger")],
+            erasures=[Erasure(*key, r["audit_seq"]) for key, r in self.cells.items() if r["audit_seq"] is not None],
         )
         return write(source, Path(path), damaged=damaged)
+
+    def _ask(self, query: str) -> list[dict[str, Any]]:
+        return self._desk.query(query, tenant_id=self.tenant, job_id=self.id).rows
 
 
 class Judgement:
@@ -195,6 +192,16 @@ class Judgement:
 
     def _repr_html_(self) -> str:
         return f"{self.layers._repr_html_()}<p>{self.verdict.sentence} (exit {self.exit_code})</p>"
+
+
+def _shown(cell: dict[str, Any] | None) -> Any:
+    if cell is None:
+        return "(missing: not here, and no erasure is on record)"
+    if cell["audit_seq"] is not None:
+        return f"(erased by {cell['erased_by'] or 'someone'}, audit entry {cell['audit_seq']}: {cell['reason']})"
+    if cell["body"] is None:
+        return "(missing: its body is gone, and no erasure is on record)"
+    return body_value(cell["body"].encode())
 
 
 def _transition(row: dict[str, Any]) -> Transition:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import aetheris.workbench as wb
+from aetheris.demo.fixtures_jobs import scripts
 from aetheris.domain.errors import Corrupt
 from aetheris.workbench.panels import TracePanel
 from aetheris.workbench.tables import Rows
@@ -99,3 +100,18 @@ def test_a_broken_job_is_not_exported_as_sound(tmp_path: Path) -> None:
         broken.export(tmp_path / "e.zip")
     broken.export(tmp_path / "d.zip", damaged=True)
     assert wb.verify(tmp_path / "d.zip").exit_code == 1
+
+
+def test_a_step_tells_what_was_erased_on_record_from_what_is_merely_gone(tmp_path: Path) -> None:
+    """An erasure is somebody's right; a hole is somebody's fault. One word for both would hide the second."""
+    clean = wb.open(ROOT / "data" / "fixtures" / "clean")
+    job = clean.jobs[scripts()["erased"].job]
+    told = {row["cell"]: row["value"] for row in job.step(1)}
+    assert told["args/what/iban"] == "(erased by user/privacy, audit entry 1: asked for by the customer)"
+    gone = wb.open(ROOT / "data" / "fixtures" / "erased_off_record").jobs[scripts()["rebooked"].job]
+    assert "no erasure is on record" in {row["cell"]: row["value"] for row in gone.step(3)}["args/what/iban"]
+    lost = wb.open(ROOT / "data" / "fixtures" / "cell_missing").jobs[scripts()["rebooked"].job]
+    assert "not here, and no erasure is on record" in repr(lost.step(1))
+    job.export(tmp_path / "e.zip")
+    packed = wb.open(tmp_path / "e.zip").jobs[0].step(1)
+    assert "erased by someone, audit entry 1" in repr(packed)
