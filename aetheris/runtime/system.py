@@ -17,6 +17,7 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.leaving import leave
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
@@ -84,6 +85,7 @@ class AsyncSystem:
         for worker in self._workers:
             worker.stop()
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
+        await leave()
         await self._stack.aclose()
 
     async def submit(
