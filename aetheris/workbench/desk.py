@@ -8,20 +8,23 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from aetheris.domain import events
+from aetheris.domain import events, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
 from aetheris.domain.ledger import Transition
 from aetheris.domain.trace import TraceLine, trace
-from aetheris.evidence import Erasure, Source, Summary, Verdict, write
+from aetheris.evidence import Erasure, Source, Summary, write
 from aetheris.evidence import verify as judge
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
 from aetheris.workbench.tables import Rows
+from aetheris.workbench.views import Checks, Judgement, Step
+
+LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome", "idempotency_key")
 
 
 def open(path: str | Path) -> Desk:
@@ -48,11 +51,9 @@ class Desk:
         count = sum(row["events"] for row in self.jobs.rows)
         return f"{len(self.jobs)} jobs, {count:,} events; every file's SHA-256 matches"
 
-    def check(self) -> Rows:
+    def check(self) -> Checks:
         """Return each check with its violations; none is a pass."""
-        return Rows(
-            ["check", "violations", "holds"], [[r.name, r.violations, r.query.title] for r in run_checks(self._session)]
-        )
+        return Checks(list(run_checks(self._session)))
 
     def query(self, name: str, **parameters: Any) -> Answer:
         """Run a named query. Errors: Refused."""
@@ -142,8 +143,8 @@ class Job:
         ]
         return Rows(headings, rows)
 
-    def step(self, number: int) -> Rows:
-        """Return what a step was asked and what it answered, each with the commitment that binds it.
+    def step(self, number: int) -> Step:
+        """Return what a step was asked and what it answered, its ledger rows, and the hashes that bind them.
 
         A value that is gone says why: erased, with the entry of the audit
         chain that tells of it, or missing, with nothing that tells.
@@ -152,11 +153,21 @@ class Job:
         told = [e for e in self.events if e.step == number]
         if not told:
             raise Refused(f"job {self.id[:8]} has no step {number}")
-        rows = []
-        for event in told:
-            for name, commitment in event.cells.items():
-                rows.append([event.seq, event.type, name, _shown(self.cells.get((event.seq, name))), commitment[:16]])
-        return Rows(["event", "type", "cell", "value", "commitment"], rows)
+        rows = [
+            [event.seq, event.type, name, _shown(self.cells.get((event.seq, name))), commitment[:16]]
+            for event in told
+            for name, commitment in event.cells.items()
+        ]
+        lines = {event.seq: line for event, line in zip(self.events, self.lines, strict=True)}
+        hashed = [[e.seq, e.type, e.by, e.epoch, merkle.leaf_hash(lines[e.seq]).hex(), e.prev] for e in told]
+        ledger = [
+            [r[name] for name in ("seq", *LEDGER_SHOWN)] for r in self._ask("trace/ledger") if r["step"] == number
+        ]
+        return Step(
+            Rows(["event", "type", "cell", "value", "commitment"], rows),
+            Rows(["event", *LEDGER_SHOWN], ledger),
+            Rows(["event", "type", "by", "epoch", "leaf", "prev"], hashed),
+        )
 
     def timeline(self) -> go.Figure:
         """Return the trace as a figure that shows without a kernel or a network."""
@@ -176,22 +187,6 @@ class Job:
 
     def _ask(self, query: str) -> list[dict[str, Any]]:
         return self._desk.query(query, tenant_id=self.tenant, job_id=self.id).rows
-
-
-class Judgement:
-    """A verdict as lights with causes: the word beside each, for those who don't see the colour."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-        self.exit_code = verdict.exit_code
-        marks = {"passed": "● passed", "failed": "✕ failed", "not shown": "○ not shown"}
-        self.layers = Rows(["layer", "verdict", "seen"], [[x.name, marks[x.status], x.summary] for x in verdict.layers])
-
-    def __repr__(self) -> str:
-        return f"{self.layers!r}\n{self.verdict.sentence} (exit {self.exit_code})"
-
-    def _repr_html_(self) -> str:
-        return f"{self.layers._repr_html_()}<p>{self.verdict.sentence} (exit {self.exit_code})</p>"
 
 
 def _shown(cell: dict[str, Any] | None) -> Any:

@@ -26,7 +26,7 @@ def timeline(lines: Sequence[TraceLine], title: str) -> go.Figure:
             name=html.escape(kind),
             uid=f"timeline-{kind}",
             orientation="h",
-            y=[_label(row, x) for row, x in own],
+            y=[label(row, x) for row, x in own],
             base=[x.since_start_us / 1e3 for _, x in own],
             # What took no time still has to be seen.
             x=[max(x.duration_us or 0, span * LEAST_SHARE) / 1e3 for _, x in own],
@@ -38,7 +38,7 @@ def timeline(lines: Sequence[TraceLine], title: str) -> go.Figure:
         title={"text": html.escape(title) if lines else f"{html.escape(title)}: no events", "x": 0.01},
         xaxis_title="milliseconds since the job was created",
         yaxis={"autorange": "reversed", "type": "category", "automargin": True, "categoryorder": "array",
-               "categoryarray": [_label(row, x) for row, x in enumerate(lines)]},
+               "categoryarray": [label(row, x) for row, x in enumerate(lines)]},
         barmode="overlay",
         height=170 + ROW_PIXELS * max(len(lines), 1),
         margin={"l": 10, "r": 10, "t": 50, "b": 90},
@@ -51,7 +51,8 @@ def timeline(lines: Sequence[TraceLine], title: str) -> go.Figure:
     return figure
 
 
-def _label(row: int, line: TraceLine) -> str:
+def label(row: int, line: TraceLine) -> str:
+    """Return what stands beside a bar: its place from 1, what it is, and its name, safe as markup."""
     what = f"{line.what} {line.step}" if line.step else line.what
     return html.escape(f"{row + 1}. {what} {line.name}".strip())
 
