@@ -24,7 +24,7 @@ from aetheris.workbench.charts.timeline import timeline
 from aetheris.workbench.tables import Rows
 from aetheris.workbench.views import Checks, Judgement, Step
 
-LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome", "idempotency_key")
+LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome")
 
 
 def open(path: str | Path) -> Desk:
@@ -159,13 +159,15 @@ class Job:
             for name, commitment in event.cells.items()
         ]
         lines = {event.seq: line for event, line in zip(self.events, self.lines, strict=True)}
-        hashed = [[e.seq, e.type, e.by, e.epoch, merkle.leaf_hash(lines[e.seq]).hex(), e.prev] for e in told]
+        hashed = [[e.seq, e.type, e.by, e.epoch, merkle.leaf_hash(lines[e.seq]).hex()[:16], e.prev[:16]] for e in told]
         ledger = [
-            [r[name] for name in ("seq", *LEDGER_SHOWN)] for r in self._ask("trace/ledger") if r["step"] == number
+            [*(r[name] for name in ("seq", *LEDGER_SHOWN)), (r["idempotency_key"] or b"").hex()[:16]]
+            for r in self._ask("trace/ledger")
+            if r["step"] == number
         ]
         return Step(
             Rows(["event", "type", "cell", "value", "commitment"], rows),
-            Rows(["event", *LEDGER_SHOWN], ledger),
+            Rows(["event", *LEDGER_SHOWN, "key"], ledger),
             Rows(["event", "type", "by", "epoch", "leaf", "prev"], hashed),
         )
 

@@ -11,7 +11,7 @@ import pytest
 
 import aetheris.workbench as wb
 from aetheris.demo.fixtures_jobs import scripts
-from aetheris.domain.errors import Corrupt
+from aetheris.domain.errors import Corrupt, Refused
 from aetheris.workbench.panels import TracePanel
 from aetheris.workbench.tables import Rows
 
@@ -115,3 +115,27 @@ def test_a_step_tells_what_was_erased_on_record_from_what_is_merely_gone(tmp_pat
     job.export(tmp_path / "e.zip")
     packed = wb.open(tmp_path / "e.zip").jobs[0].step(1)
     assert "erased by someone, audit entry 1" in repr(packed)
+
+
+def test_a_takeover_is_drawn_over_the_silence_before_it() -> None:
+    """Drawn after it, the picture would show a worker busy while nobody was."""
+    job = wb.open(ROOT / "data" / "fixtures" / "clean").jobs[scripts()["in_doubt"].job]
+    line = next(x for x in job.trace if x.what == "took over")
+    bar = next(b for b in job.timeline().data if b.name == "took over")
+    assert (bar.base[0], bar.base[0] + bar.x[0]) == (
+        (line.since_start_us - line.duration_us) / 1e6,
+        line.since_start_us / 1e6,
+    )
+
+
+def test_a_step_shows_its_ledger_rows_and_hashes_and_a_check_its_rows() -> None:
+    """What an auditor clicks through to: how far the call came, and which event is wrong."""
+    step = wb.open(ROOT / "data" / "fixtures" / "clean").jobs[scripts()["in_doubt"].job].step(3)
+    assert [row["status"] for row in step.ledger] == ["started", "unknown"]
+    assert [row["type"] for row in step.events] == ["tool_invocation_started", "tool_invocation_unknown"]
+    checks = wb.open(ROOT / "data" / "fixtures" / "ended_in_doubt").check()
+    assert not checks.passed
+    assert checks.violations("integrity/doubt")[0]["found"] == "job_completed"
+    assert checks.seconds.keys() == {row["check"] for row in checks}
+    with pytest.raises(Refused, match="no check is named"):
+        checks.violations("integrity/doubts")
