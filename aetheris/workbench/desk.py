@@ -14,6 +14,7 @@ from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
 from aetheris.domain.ledger import Transition
+from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import TraceLine, trace
 from aetheris.evidence import Erasure, Source, Summary, write
 from aetheris.evidence import verify as judge
@@ -21,7 +22,6 @@ from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
-from aetheris.workbench.tables import Rows
 from aetheris.workbench.views import Checks, Judgement, Step
 
 LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome")
@@ -129,19 +129,7 @@ class Job:
     @property
     def steps(self) -> Rows:
         """The trace as a table."""
-        headings = ["ms", "what", "name", "effect", "states", "note"]
-        rows = [
-            [
-                f"{x.since_start_us / 1e3:.1f}",
-                f"{x.what} {x.step or ''}".strip(),
-                x.name,
-                x.effect,
-                ", ".join(x.states),
-                x.note,
-            ]
-            for x in self.trace
-        ]
-        return Rows(headings, rows)
+        return trace_rows(self.trace)
 
     def step(self, number: int) -> Step:
         """Return what a step was asked and what it answered, its ledger rows, and the hashes that bind them.
@@ -183,7 +171,7 @@ class Job:
             lines=self.lines,
             cells=[_cell(row) for row in self.cells.values()],
             transitions=[_transition(row) for row in self._ask("trace/ledger")],
-            erasures=[Erasure(*key, r["audit_seq"]) for key, r in self.cells.items() if r["audit_seq"] is not None],
+            erasures=[Erasure(*key, r["audit_seq"]) for key, r in self.cells.items() if r["audit_seq"]],
         )
         return write(source, Path(path), damaged=damaged)
 
@@ -194,6 +182,8 @@ class Job:
 def _shown(cell: dict[str, Any] | None) -> Any:
     if cell is None:
         return "(missing: not here, and no erasure is on record)"
+    if cell["audit_seq"] == 0:
+        return "(redacted: left out of this package)"
     if cell["audit_seq"] is not None:
         return f"(erased by {cell['erased_by'] or 'someone'}, audit entry {cell['audit_seq']}: {cell['reason']})"
     if cell["body"] is None:

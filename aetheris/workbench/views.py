@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aetheris.domain.errors import Refused
+from aetheris.domain.rows import Rows
 from aetheris.evidence import Verdict
 from aetheris.forensics.checks import CheckResult
-from aetheris.workbench.tables import Rows
 
 
 class Step:

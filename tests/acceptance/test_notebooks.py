@@ -12,8 +12,9 @@ import pytest
 import aetheris.workbench as wb
 from aetheris.demo.fixtures_jobs import scripts
 from aetheris.domain.errors import Corrupt, Refused
+from aetheris.domain.rows import Rows
+from aetheris.evidence import CellSelector, redact
 from aetheris.workbench.panels import TracePanel
-from aetheris.workbench.tables import Rows
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -139,3 +140,15 @@ def test_a_step_shows_its_ledger_rows_and_hashes_and_a_check_its_rows() -> None:
     assert checks.seconds.keys() == {row["check"] for row in checks}
     with pytest.raises(Refused, match="no check is named"):
         checks.violations("integrity/doubts")
+
+
+def test_a_redacted_package_is_not_called_broken(tmp_path: Path) -> None:
+    """Whoever redacts may: the checks cry wolf at holes alone, and the step says which it is."""
+    package = tmp_path / "r.zip"
+    redact(ROOT / "data" / "fixtures" / "evidence" / "clean.zip", package, [CellSelector("result")])
+    desk = wb.open(package)
+    assert desk.check().passed
+    assert "(redacted: left out of this package)" in repr(desk.jobs[0].step(1))
+    assert "erased by someone, audit entry 1" in repr(desk.jobs[0].step(1))
+    with pytest.raises(Corrupt, match="not sound"):
+        desk.jobs[0].export(tmp_path / "again.zip")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from aetheris.evidence.plain import printable
+from aetheris.domain.plain import printable
+from aetheris.domain.trace import TraceLine
 
 ROWS_SHOWN = 100
 CELL_CHARACTERS = 200
@@ -47,6 +48,23 @@ class Rows:
     def _more(self) -> list[str]:
         left = len(self.rows) - ROWS_SHOWN
         return [f"and {left:,} more rows"] if left > 0 else []
+
+
+def trace_rows(lines: Iterable[TraceLine]) -> Rows:
+    """Return a job's trace as a table."""
+    headings = ["ms", "what", "name", "effect", "states", "note"]
+    rows = [
+        [
+            f"{x.since_start_us / 1e3:.1f}",
+            f"{x.what} {x.step or ''}".strip(),
+            x.name,
+            x.effect,
+            ", ".join(x.states),
+            x.note,
+        ]
+        for x in lines
+    ]
+    return Rows(headings, rows)
 
 
 def text(value: Any) -> str:
