@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import aetheris as ae
 from aetheris.store.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,19 @@ async def clerk(ctx: ae.Context) -> str:
 async def sloppy(ctx: ae.Context) -> str:
     return await ctx.call(pay, cents="many")
 """
+
+
+@ae.tool(effect="none")
+def say(what: str) -> str:
+    """Say it again."""
+    return what
+
+
+@ae.agent(version="1")
+async def echo(ctx: ae.Context, what: str) -> str:
+    """Say it, on record."""
+    return str(await ctx.call(say, what=what))
+
 
 Run = Callable[..., str]
 
@@ -165,6 +179,16 @@ def test_a_folder_that_is_no_data_directory_is_left_alone(run: Run, tmp_path: Pa
     told = run("up", code=2)
     assert "data" in told
     assert (data / "thesis.txt").read_text() == "mine"
+
+
+def test_a_jobs_trace_shows_itself_in_a_script(database: Database) -> None:
+    """As people type it: `job.trace()` is a table in a terminal and in a notebook."""
+    with ae.open(database.admin_dsn) as system:
+        job = system.submit(echo, "hello").wait()
+        assert job.result == "hello"
+        assert [row["what"] for row in job.trace()] == ["created", "started", "call 1", "completed"]
+        assert "say" in repr(job.trace())
+        assert "<table>" in job.trace()._repr_html_()
 
 
 def _cut(data: bytes) -> bytes:
