@@ -58,7 +58,7 @@ def _run(arguments: list[str], data: Path) -> int:
 def _coverage(folder: Path) -> str:
     """Return each room's share of lines that ran, over all parts."""
     found = Coverage(data_file=str(folder / "all"))
-    found.combine([str(folder)])
+    found.combine([str(part) for part in sorted(folder.glob("part.*"))])
     shares = [(room, found.report(include=[f"aetheris/{room}/*"], file=io.StringIO())) for room in ROOMS]
     return ", ".join(f"{room} {share:.0f} %" for room, share in shares)
 
