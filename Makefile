@@ -30,6 +30,10 @@ lint: $(DEV)     ## ruff, mypy strict, import rules
 	$(BIN)/lint-imports
 
 lab: $(RUN)      ## JupyterLab on the notebooks
+	@# Nothing leaves the machine: no news, no question about news, no look for updates.
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
+		> $(VENV)/share/jupyter/lab/settings/overrides.json
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import click
 
+from aetheris.cli import starter
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
@@ -17,13 +19,23 @@ from aetheris.store.migrate import migrate
 
 
 @click.command()
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
 @json_option
-def init(screen: Screen) -> None:
-    """Prepare the database: roles, tables, walls. Safe to run again.
+def init(folder: Path | None, screen: Screen) -> None:
+    """Write a starter folder DIR: an agent, its input, how to run it. Without DIR, prepare the database.
+
+    Nothing that is there is overwritten. Preparing (roles, tables, walls) is safe to run again.
 
     \b
-    Example:  AETHERIS_DSN=postgresql://admin@db/agents aetheris init
+    Example:  aetheris init desk
+              AETHERIS_DSN=postgresql://admin@db/agents aetheris init
     """
+    if folder is not None:
+        written = starter.write(folder)
+        screen.fact("wrote", ", ".join(str(path) for path in written))
+        screen.line(f"Next:  cd {folder} && aetheris submit agents:desk -i ticket.json --wait")
+        screen.json({"written": [str(path) for path in written]})
+        return
     began = time.perf_counter()
     database = Database.open()
     try:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakKeyDictionary
 
+from aetheris.runtime.leaving import at_leave
 from aetheris.store.airline import Airline, install, opened
 from aetheris.store.database import Database
 
@@ -51,11 +52,7 @@ async def airline() -> Airline:
 
 
 async def leave() -> None:
-    """Close what the first call opened in this event loop, if it did.
-
-    A loop that ends with the pool's tasks still running cancels them, and on
-    Python 3.11 such a cancellation may be swallowed: the process would hang.
-    """
+    """Close what the first call opened in this event loop, if it did; a system that closes does so by itself."""
     loop = asyncio.get_running_loop()
     if (kept := _kept.pop(loop, None)) is not None:
         _desks.pop(loop, None)
@@ -69,4 +66,5 @@ async def _open(loop: asyncio.AbstractEventLoop) -> Airline:
         await install(database)
         airline = await stack.enter_async_context(opened(database))
         _kept[loop] = stack.pop_all()
+        at_leave(leave)
         return airline

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from aetheris.demo import fixtures_jobs
-from aetheris.demo.fixtures_defects import DEFECTS, GROUND, Defect
+from aetheris.demo import fixtures_defects, fixtures_defects_calls, fixtures_jobs
+from aetheris.demo.fixtures_defect import DEFECTS, GROUND, Defect
 from aetheris.demo.fixtures_scripts import Row, Rows, Script, lay
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Refused
@@ -35,6 +35,8 @@ from aetheris.lake.parquet import TableWriter
 from aetheris.lake.schema import TABLES, TableShape
 
 SUMS = "SHA256SUMS"
+#: Where the defects stand; loading these puts them into DEFECTS.
+FAMILIES = (fixtures_defects, fixtures_defects_calls)
 #: The job that the evidence zip tells of: one with an erased cell.
 SHOWN = "erased"
 
@@ -154,7 +156,7 @@ def _readme(made: dict[str, Defect]) -> str:
         "`expected.json` names every violation that the checks must find there, and no other.",
         "`evidence/clean.zip` is one job's evidence. `SHA256SUMS` lists every file (`sha256sum -c SHA256SUMS`).",
         "",
-        "How each was made, in a function of its own: `aetheris/demo/fixtures_defects.py`. Salts and ids are derived",
+        "How each was made, in a function of its own: `aetheris/demo/fixtures_defects*.py`. Salts and ids are derived",
         "from the seed, so they protect nothing here. People and accounts are invented.",
         f"The Parquet files were written by pyarrow {version('pyarrow')}, whose version stands in their footers.",
         "",

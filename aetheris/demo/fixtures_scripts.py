@@ -60,6 +60,10 @@ class Script:
             fields["data"] = spec.data | fields["data"]
         return replace(self, specs=(*self.specs[: seq - 1], replace(spec, **fields), *self.specs[seq:]))
 
+    def without(self, seq: int) -> Self:
+        """Return the script with event `seq` never written."""
+        return replace(self, specs=(*self.specs[: seq - 1], *self.specs[seq:]))
+
     def insert(self, seq: int, spec: Spec) -> Self:
         """Return the script with one more event, which becomes event `seq`."""
         return replace(self, specs=(*self.specs[: seq - 1], spec, *self.specs[seq - 1 :]))
@@ -175,12 +179,17 @@ def _tell_ledger(rows: Rows, row: Row, written: Row, line: bytes) -> None:
         )
 
 
+#: Which events begin or end a lease; those who rest let their worker go.
+_CHANGES = {"job_leased": "claimed"} | dict.fromkeys(
+    ("job_waiting", "job_parked", "job_completed", "job_failed", "job_cancelled"), "released"
+)
+
+
 def _tell_lease(rows: Rows, row: Row, written: Row, spec: Spec) -> None:
-    change = {"job_completed": "released", "job_failed": "released", "job_parked": "released", "job_leased": "claimed"}
-    if spec.type not in change:
+    if spec.type not in _CHANGES:
         return
     worker = spec.by.removeprefix("worker/")
-    told = "taken_over" if "taken_from" in spec.data else change[spec.type]
+    told = "taken_over" if "taken_from" in spec.data else _CHANGES[spec.type]
     until = None if told == "released" else written["recorded_at"] + LEASE_US
     lease = {"tenant_id": row["tenant_id"], "job_id": row["job_id"], "epoch": spec.epoch}
     rows.table("lease_changes").append({**lease, "change": told, "worker_id": worker, "lease_until": until, **written})

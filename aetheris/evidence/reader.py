@@ -25,9 +25,9 @@ from struct import Struct
 
 from aetheris.domain import merkle
 from aetheris.domain.errors import Corrupt, Unusable
+from aetheris.domain.plain import printable
 from aetheris.evidence import archive, format, manifest
 from aetheris.evidence.format import LIMITS, Limits, Slot
-from aetheris.evidence.plain import printable
 
 _COMMENT_BYTES = 0xFFFF
 _NONE = 0xFFFFFFFF  # "see the zip64 record"

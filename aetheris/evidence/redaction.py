@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 from aetheris.domain import canonical, events
 from aetheris.domain.cells import child_name
 from aetheris.domain.errors import Corrupt, Refused
+from aetheris.domain.plain import printable
 from aetheris.evidence import disclosures, format
 from aetheris.evidence.disclosures import Disclosure
 from aetheris.evidence.parts import Parts, package_bytes
-from aetheris.evidence.plain import printable
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.source import SealMembers
 from aetheris.evidence.verify import judge, verify

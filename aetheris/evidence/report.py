@@ -17,9 +17,9 @@ from typing import Any
 
 from aetheris.domain import events, jobs, merkle
 from aetheris.domain.errors import Corrupt
+from aetheris.domain.plain import printable
 from aetheris.evidence import format, report_slot
 from aetheris.evidence.disclosures import Disclosure
-from aetheris.evidence.plain import printable
 
 #: Beyond these a page stops being read; the package has everything.
 EVENTS_SHOWN = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from aetheris.evidence.plain import printable
+from aetheris.domain.plain import printable
 
 #: Finds every mark in a report's bytes.
 MARK = re.compile(rb'data-cell="([^"]*)"')

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from aetheris.evidence.plain import printable
+from aetheris.domain.plain import printable
 
 LAYERS = ("container", "integrity", "completeness", "ledger", "authenticity", "log", "time", "disclosure")
 PASSED, FAILED, NOT_SHOWN = "passed", "failed", "not shown"

@@ -19,10 +19,10 @@ from aetheris.domain import events, ledger, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
 from aetheris.domain.ledger import Transition
+from aetheris.domain.plain import printable
 from aetheris.evidence import disclosures, format, seal
 from aetheris.evidence.disclosures import Disclosure
 from aetheris.evidence.parts import Parts, joined, ledger_bytes, package_bytes, sha256
-from aetheris.evidence.plain import printable
 from aetheris.evidence.seal import Seal
 from aetheris.evidence.source import Source
 from aetheris.evidence.verdict import UNUSABLE, Finding, Verdict

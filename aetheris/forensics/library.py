@@ -88,7 +88,10 @@ def checks() -> list[Query]:
 
 
 #: In the order in which an auditor asks.
-_ORDER = {f"integrity/{n}": i for i, n in enumerate(("chain", "gaps", "genesis", "moves", "calls", "ledger", "cells"))}
+_ORDER = {
+    f"integrity/{n}": i
+    for i, n in enumerate(("chain", "gaps", "genesis", "moves", "calls", "doubt", "ledger", "cells"))
+}
 
 
 def read(name: str, text: str) -> Query:

@@ -1,7 +1,8 @@
 """An evidence zip as tables of the lake's shapes, read by our strict reader and handed to DuckDB as Arrow.
 
-Redacted and missing cells have no row, as nothing of them is there; erased
-ones stand in `erasures`, with what the disclosure says of them. `recorded_at`
+Missing cells have no row, as nothing of them is there; erased and redacted ones
+stand in `erasures`, with what the disclosure says of them: a redacted one has
+no audit entry (0), for it is gone from this package alone. `recorded_at`
 is each event's own time: a package doesn't carry the database's.
 """
 
@@ -74,6 +75,8 @@ def _cells(package: Package) -> tuple[Rows, Rows]:
         elif row.state == disclosures.ERASED:
             told = {"audit_seq": row.audit_seq or 0, "erased_by": "", "reason": "as the package tells"}
             erasures.append({"seq": row.seq, "name": row.name, **told})
+        elif row.state == disclosures.REDACTED:
+            erasures.append({"seq": row.seq, "name": row.name, "audit_seq": 0, "erased_by": "", "reason": "redacted"})
     return cells, erasures
 
 

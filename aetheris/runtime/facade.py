@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 
 from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
+from aetheris.domain.rows import Rows, trace_rows
+from aetheris.domain.trace import trace
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.held import Settings
 from aetheris.runtime.operator import Operator, Outcome
@@ -136,6 +138,10 @@ class Job:
     def record(self) -> JobRecord:
         """Everything that stands in the store of it, read now."""
         return self._system.record(self.id)
+
+    def trace(self) -> Rows:
+        """Return what it did until now, in order, as a table that shows itself."""
+        return trace_rows(trace(self.record.events))
 
     def wait(self, seconds: float | None = None) -> Self:
         """Return once it has ended or is parked; runs a worker here if none serves it."""

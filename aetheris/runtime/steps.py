@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from aetheris.domain.cells import commitment
-from aetheris.domain.errors import Diverged
+from aetheris.domain.errors import Diverged, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime.history import History
 from aetheris.runtime.tools import Tool, ToolFailed
@@ -60,6 +60,8 @@ class ToolStep(Step):
     )
 
     def __init__(self, step: int, tool: Tool[Any, Any], arguments: dict[str, Any]) -> None:
+        if not isinstance(tool, Tool):
+            raise Refused(f"{tool!r} is no tool: call what @aetheris.tool declared, not its name or its function")
         super().__init__(step, f"tool {tool.name}")
         self.tool = tool
         self.begun = False  # here and now: it waits for no turn any more

@@ -20,6 +20,7 @@ from aetheris.runtime.clock import Clock
 from aetheris.runtime.config_file import Loaded, Watch
 from aetheris.runtime.config_file import load as load_config
 from aetheris.runtime.held import Settings
+from aetheris.runtime.leaving import leave
 from aetheris.runtime.limiter import Limits
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
@@ -91,6 +92,7 @@ class AsyncSystem:
         for worker in self._workers:
             worker.stop()
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
+        await leave()
         await self._stack.aclose()
 
     async def submit(

@@ -8,21 +8,24 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from aetheris.domain import events
+from aetheris.domain import events, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
 from aetheris.domain.ledger import Transition
+from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import TraceLine, trace
-from aetheris.evidence import Erasure, Source, Summary, Verdict, write
+from aetheris.evidence import Erasure, Source, Summary, write
 from aetheris.evidence import verify as judge
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
 from aetheris.workbench.limits import LimitView
-from aetheris.workbench.tables import Rows
+from aetheris.workbench.views import Checks, Judgement, Step
+
+LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome")
 
 
 def open(path: str | Path) -> Desk:
@@ -49,11 +52,9 @@ class Desk:
         count = sum(row["events"] for row in self.jobs.rows)
         return f"{len(self.jobs)} jobs, {count:,} events; every file's SHA-256 matches"
 
-    def check(self) -> Rows:
+    def check(self) -> Checks:
         """Return each check with its violations; none is a pass."""
-        return Rows(
-            ["check", "violations", "holds"], [[r.name, r.violations, r.query.title] for r in run_checks(self._session)]
-        )
+        return Checks(list(run_checks(self._session)))
 
     def limits(self, name: str, kind: str = "tool") -> LimitView:
         """Return what the record says of one limit. Errors: Refused when nothing waited for it."""
@@ -114,11 +115,8 @@ class Job:
         self.id: str = row["job_id"]
         self.tenant: str = row["tenant_id"]
         self.status: str = row["status"]
-        own = {"job": self.id, "tenant": self.tenant}
-        told = desk.sql("select line from events where job_id = $job and tenant_id = $tenant order by seq", **own)
-        kept = desk.sql("select seq, name, salt, body from cells where job_id = $job and tenant_id = $tenant", **own)
-        self.lines = [row["line"].encode() for row in told.rows]
-        self.cells = {(r["seq"], r["name"]): r for r in kept.rows}
+        self.lines = [row["line"].encode() for row in self._ask("trace/lines")]
+        self.cells = {(row["seq"], row["name"]): row for row in self._ask("trace/cells")}
 
     def __repr__(self) -> str:
         return f"job {self.id[:8]}: {self.status}, {len(self.lines)} events"
@@ -136,35 +134,35 @@ class Job:
     @property
     def steps(self) -> Rows:
         """The trace as a table."""
-        headings = ["ms", "what", "name", "effect", "states", "note"]
-        rows = [
-            [
-                f"{x.since_start_us / 1e3:.1f}",
-                f"{x.what} {x.step or ''}".strip(),
-                x.name,
-                x.effect,
-                ", ".join(x.states),
-                x.note,
-            ]
-            for x in self.trace
-        ]
-        return Rows(headings, rows)
+        return trace_rows(self.trace)
 
-    def step(self, number: int) -> Rows:
-        """Return what a step was asked and what it answered, each with the commitment that binds it.
+    def step(self, number: int) -> Step:
+        """Return what a step was asked and what it answered, its ledger rows, and the hashes that bind them.
 
+        A value that is gone says why: erased, with the entry of the audit
+        chain that tells of it, or missing, with nothing that tells.
         Errors: Refused when there is no such step.
         """
         told = [e for e in self.events if e.step == number]
         if not told:
             raise Refused(f"job {self.id[:8]} has no step {number}")
-        rows = []
-        for event in told:
-            for name, commitment in event.cells.items():
-                cell = self.cells.get((event.seq, name))
-                shown = body_value(cell["body"].encode()) if cell and cell["body"] is not None else "(not here)"
-                rows.append([event.seq, event.type, name, shown, commitment[:16]])
-        return Rows(["event", "type", "cell", "value", "commitment"], rows)
+        rows = [
+            [event.seq, event.type, name, _shown(self.cells.get((event.seq, name))), commitment[:16]]
+            for event in told
+            for name, commitment in event.cells.items()
+        ]
+        lines = {event.seq: line for event, line in zip(self.events, self.lines, strict=True)}
+        hashed = [[e.seq, e.type, e.by, e.epoch, merkle.leaf_hash(lines[e.seq]).hex()[:16], e.prev[:16]] for e in told]
+        ledger = [
+            [*(r[name] for name in ("seq", *LEDGER_SHOWN)), (r["idempotency_key"] or b"").hex()[:16]]
+            for r in self._ask("trace/ledger")
+            if r["step"] == number
+        ]
+        return Step(
+            Rows(["event", "type", "cell", "value", "commitment"], rows),
+            Rows(["event", *LEDGER_SHOWN, "key"], ledger),
+            Rows(["event", "type", "by", "epoch", "leaf", "prev"], hashed),
+        )
 
     def timeline(self) -> go.Figure:
         """Return the trace as a figure that shows without a kernel or a network."""
@@ -172,34 +170,30 @@ class Job:
 
     def export(self, path: str | Path, *, damaged: bool = False) -> Summary:
         """Write the job's evidence zip. Errors: Corrupt when its record is broken; Refused."""
-        own = {"job": self.id, "tenant": self.tenant}
-        ledger = self._desk.sql("select * from ledger where job_id = $job and tenant_id = $tenant order by seq", **own)
-        erased = self._desk.sql("select * from erasures where job_id = $job and tenant_id = $tenant", **own)
         source = Source(
             tenant=self.tenant,
             job=self.id,
             lines=self.lines,
             cells=[_cell(row) for row in self.cells.values()],
-            transitions=[_transition(row) for row in ledger.rows],
-            erasures=[Erasure(r["seq"], r["name"], r["audit_seq"]) for r in erased.rows],
+            transitions=[_transition(row) for row in self._ask("trace/ledger")],
+            erasures=[Erasure(*key, r["audit_seq"]) for key, r in self.cells.items() if r["audit_seq"]],
         )
         return write(source, Path(path), damaged=damaged)
 
+    def _ask(self, query: str) -> list[dict[str, Any]]:
+        return self._desk.query(query, tenant_id=self.tenant, job_id=self.id).rows
 
-class Judgement:
-    """A verdict as lights with causes: the word beside each, for those who don't see the colour."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-        self.exit_code = verdict.exit_code
-        marks = {"passed": "● passed", "failed": "✕ failed", "not shown": "○ not shown"}
-        self.layers = Rows(["layer", "verdict", "seen"], [[x.name, marks[x.status], x.summary] for x in verdict.layers])
-
-    def __repr__(self) -> str:
-        return f"{self.layers!r}\n{self.verdict.sentence} (exit {self.exit_code})"
-
-    def _repr_html_(self) -> str:
-        return f"{self.layers._repr_html_()}<p>{self.verdict.sentence} (exit {self.exit_code})</p>"
+def _shown(cell: dict[str, Any] | None) -> Any:
+    if cell is None:
+        return "(missing: not here, and no erasure is on record)"
+    if cell["audit_seq"] == 0:
+        return "(redacted: left out of this package)"
+    if cell["audit_seq"] is not None:
+        return f"(erased by {cell['erased_by'] or 'someone'}, audit entry {cell['audit_seq']}: {cell['reason']})"
+    if cell["body"] is None:
+        return "(missing: its body is gone, and no erasure is on record)"
+    return body_value(cell["body"].encode())
 
 
 def _transition(row: dict[str, Any]) -> Transition:

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from aetheris.domain.errors import Refused
 from aetheris.domain.limits import QPS_MOST, Arrival, Limit, what_if
+from aetheris.domain.rows import Rows
 from aetheris.forensics.session import Answer, Session
 from aetheris.workbench.charts import waits as charts
-from aetheris.workbench.tables import Rows
 
 
 @dataclass(frozen=True, slots=True)

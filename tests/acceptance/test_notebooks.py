@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import aetheris.workbench as wb
-from aetheris.domain.errors import Corrupt
+from aetheris.demo.fixtures_jobs import scripts
+from aetheris.domain.errors import Corrupt, Refused
+from aetheris.domain.rows import Rows
+from aetheris.evidence import CellSelector, redact
 from aetheris.workbench.panels import TracePanel
-from aetheris.workbench.tables import Rows
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -99,3 +101,54 @@ def test_a_broken_job_is_not_exported_as_sound(tmp_path: Path) -> None:
         broken.export(tmp_path / "e.zip")
     broken.export(tmp_path / "d.zip", damaged=True)
     assert wb.verify(tmp_path / "d.zip").exit_code == 1
+
+
+def test_a_step_tells_what_was_erased_on_record_from_what_is_merely_gone(tmp_path: Path) -> None:
+    """An erasure is somebody's right; a hole is somebody's fault. One word for both would hide the second."""
+    clean = wb.open(ROOT / "data" / "fixtures" / "clean")
+    job = clean.jobs[scripts()["erased"].job]
+    told = {row["cell"]: row["value"] for row in job.step(1)}
+    assert told["args/what/iban"] == "(erased by user/privacy, audit entry 1: asked for by the customer)"
+    gone = wb.open(ROOT / "data" / "fixtures" / "erased_off_record").jobs[scripts()["rebooked"].job]
+    assert "no erasure is on record" in {row["cell"]: row["value"] for row in gone.step(3)}["args/what/iban"]
+    lost = wb.open(ROOT / "data" / "fixtures" / "cell_missing").jobs[scripts()["rebooked"].job]
+    assert "not here, and no erasure is on record" in repr(lost.step(1))
+    job.export(tmp_path / "e.zip")
+    packed = wb.open(tmp_path / "e.zip").jobs[0].step(1)
+    assert "erased by someone, audit entry 1" in repr(packed)
+
+
+def test_a_takeover_is_drawn_over_the_silence_before_it() -> None:
+    """Drawn after it, the picture would show a worker busy while nobody was."""
+    job = wb.open(ROOT / "data" / "fixtures" / "clean").jobs[scripts()["in_doubt"].job]
+    line = next(x for x in job.trace if x.what == "took over")
+    bar = next(b for b in job.timeline().data if b.name == "took over")
+    assert (bar.base[0], bar.base[0] + bar.x[0]) == (
+        (line.since_start_us - line.duration_us) / 1e6,
+        line.since_start_us / 1e6,
+    )
+
+
+def test_a_step_shows_its_ledger_rows_and_hashes_and_a_check_its_rows() -> None:
+    """What an auditor clicks through to: how far the call came, and which event is wrong."""
+    step = wb.open(ROOT / "data" / "fixtures" / "clean").jobs[scripts()["in_doubt"].job].step(3)
+    assert [row["status"] for row in step.ledger] == ["started", "unknown"]
+    assert [row["type"] for row in step.events] == ["tool_invocation_started", "tool_invocation_unknown"]
+    checks = wb.open(ROOT / "data" / "fixtures" / "ended_in_doubt").check()
+    assert not checks.passed
+    assert checks.violations("integrity/doubt")[0]["found"] == "job_completed"
+    assert checks.seconds.keys() == {row["check"] for row in checks}
+    with pytest.raises(Refused, match="no check is named"):
+        checks.violations("integrity/doubts")
+
+
+def test_a_redacted_package_is_not_called_broken(tmp_path: Path) -> None:
+    """Whoever redacts may: the checks cry wolf at holes alone, and the step says which it is."""
+    package = tmp_path / "r.zip"
+    redact(ROOT / "data" / "fixtures" / "evidence" / "clean.zip", package, [CellSelector("result")])
+    desk = wb.open(package)
+    assert desk.check().passed
+    assert "(redacted: left out of this package)" in repr(desk.jobs[0].step(1))
+    assert "erased by someone, audit entry 1" in repr(desk.jobs[0].step(1))
+    with pytest.raises(Corrupt, match="not sound"):
+        desk.jobs[0].export(tmp_path / "again.zip")

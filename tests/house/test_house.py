@@ -18,7 +18,7 @@ from aetheris.forensics import library
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("aetheris/**/*.py"), *ROOT.glob("ingest/**/*.py")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+.*\sSET|DELETE\s+FROM)\b", re.DOTALL)
+SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+.*\sSET|DELETE\s+FROM)\b", re.DOTALL | re.IGNORECASE)
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -50,6 +50,12 @@ def test_no_sql_outside_its_rooms(path: Path) -> None:
     ]
     # The session itself turns files into views; that is its one statement.
     assert not found or path.name == "session.py", found
+
+
+@pytest.mark.parametrize("text", ["SELECT a FROM b", "select a\nfrom b", "insert into t", "Update t set a = 1"])
+def test_sql_is_known_whatever_its_case(text: str) -> None:
+    """Lower case is how ours is written: a rule that sees capitals alone sees nothing."""
+    assert SQL.search(text)
 
 
 def test_files_fit_in_the_head() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import aetheris as ae
 from aetheris.demo import desk, rules
 from aetheris.demo.airline import TOOLS
 from aetheris.demo.generate import generate
@@ -240,6 +241,20 @@ def test_a_worker_by_itself_finds_the_airline_of_its_store(database: Database, m
     monkeypatch.setenv("AETHERIS_DSN", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(Unusable, match="can't reach PostgreSQL"):
         asyncio.run(_ask("list_all_airports", "x/w"))
+
+
+def test_a_system_that_closes_takes_the_desk_along(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first call opened belongs to nobody else: left open, it may keep the process from ending."""
+    monkeypatch.setenv("AETHERIS_DSN", database.admin_dsn)
+
+    async def run() -> set[str]:
+        name = await load(database, MADE.world)
+        before = asyncio.all_tasks()
+        async with ae.AsyncSystem(database=database):
+            await _ask("list_all_airports", f"{name}/w")
+        return {task.get_name() for task in asyncio.all_tasks() - before}
+
+    assert asyncio.run(run()) == set()
 
 
 def test_the_airline_has_a_role_of_its_own_that_sees_nothing_of_aetheris(database: Database) -> None:

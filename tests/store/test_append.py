@@ -143,7 +143,7 @@ def test_a_lease_lost_while_the_append_waits_for_the_row_is_lost(database: Datab
                 async with await psycopg.AsyncConnection.connect(database.admin_dsn, autocommit=True) as watch:
                     while not await (
                         await watch.execute(
-                            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                             " AND datname = current_database()"
                         )
                     ).fetchone():

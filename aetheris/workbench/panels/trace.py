@@ -8,7 +8,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from aetheris.workbench.charts.timeline import label
 from aetheris.workbench.desk import Desk, Job
+
+STEPS_SHOWN = 8
 
 
 class TracePanel:
@@ -18,7 +21,8 @@ class TracePanel:
         self._desk = desk
         options = [(f"{j['job_id'][:8]}  {j['agent']}  {j['status']}", j["job_id"]) for j in desk.jobs.rows]
         self.job_choice = widgets.Dropdown(options=options, description="job")
-        self.step_choice = widgets.Dropdown(options=[], description="step")
+        #: Named as the bars are: one click opens what a bar stands for.
+        self.step_choice = widgets.Select(options=[], description="open", rows=6, layout={"width": "34em"})
         self._figure, self._inside = widgets.Output(), widgets.HTML()
         self.job_choice.observe(self._job_chosen, names="value")
         self.step_choice.observe(self._step_chosen, names="value")
@@ -54,11 +58,12 @@ class TracePanel:
             return
         data = {"application/vnd.plotly.v1+json": json.loads(job.timeline().to_json())}
         self._figure.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
-        named = [(f"{x.step} {x.name}", x.step) for x in job.trace if x.what == "call"]
+        named = [(html.unescape(label(row, x)), x.step) for row, x in enumerate(job.trace) if x.step]
         self.step_choice.options = named
+        self.step_choice.rows = min(max(len(named), 2), STEPS_SHOWN)
         self._step_chosen()
 
     def _step_chosen(self, _: object = None) -> None:
         job, step = self.selected, self.step_choice.value
-        found = job.step(step)._repr_html_() if job is not None and step else html.escape("no call in this job")
+        found = job.step(step)._repr_html_() if job is not None and step else html.escape("no step in this job")
         self._inside.value = found

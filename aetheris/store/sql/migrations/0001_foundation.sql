@@ -6,7 +6,7 @@
 --                    `SET LOCAL aetheris.tenant` names in the transaction at hand.
 --   aetheris_worker  claims, appends, heartbeats, over all tenants; each of its statements
 --                    joins on (tenant_id, job_id).
---   aetheris_mirror  reads the mirrored tables of all tenants; owns the lake's catalog.
+--   aetheris_mirror  reads the mirrored tables of all tenants; writes the lake's catalog (0002).
 -- Row-level security is FORCEd on every table, so not even the owner sees past a policy.
 --
 -- KEYS
