@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lab serve lint bench bench-crash fixtures clean
+.PHONY: help demo test promtool crash test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -17,8 +17,17 @@ help:            ## what there is
 demo: $(RUN)     ## 100 agent jobs on an embedded PostgreSQL, mirrored, checked, exported, verified
 	@$(BIN)/aetheris demo
 
-test: $(DEV) lint ## everything: house rules, units, properties, store, races, crashes, notebooks
+test: $(DEV) promtool lint ## everything: house rules, units, properties, store, races, crashes, notebooks
 	$(BIN)/python -m tests
+
+crash: $(DEV)    ## SEEDS=n kills at every boundary (1000), each campaign of a hundred from a seed of its own
+	$(BIN)/python -m tests.crash.campaign --kills $(or $(SEEDS),1000)
+
+promtool:        # evaluates the alerts in tests; Debian's package brings it
+	@command -v promtool >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "installing promtool (Debian's prometheus)" \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
+		|| echo "promtool is missing: install prometheus, or the tests of alerts fail"
 
 test-quick: $(DEV) ## units and properties alone
 	$(BIN)/python -m pytest tests/unit tests/property tests/house
