@@ -236,8 +236,9 @@ class Engine:
             raise Suspended(0, f"paused by {self.history.paused_by}", waits_for="paused")
         self._live = True
         self.underway.watch_clock()
-        for step in list(self._waiting.values()):
-            self._launch(step)
+        if not self.history.resolutions:  # else its time was over already: nothing begins any more
+            for step in list(self._waiting.values()):
+                self._launch(step)
 
     def _next_is_recorded(self) -> bool:
         # What the inbox brought at the very start counts as on record: it precedes all that is new.

@@ -135,7 +135,10 @@ class UnderWay:
             self._engine.arrived(event, [])
 
     def _alarm(self, at_us: int, ring: Any) -> None:
-        wait_seconds = max(0.0, (at_us - self._engine.now_of_log()) / 1e6)
+        wait_seconds = (at_us - self._engine.now_of_log()) / 1e6
+        if wait_seconds <= 0:
+            ring()
+            return
         # The loop's clock can't wait for ever at once; a job that old is looked at again on its next wake.
         self._alarms.append(asyncio.get_running_loop().call_later(min(wait_seconds, 86_400.0), ring))
 

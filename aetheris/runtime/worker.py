@@ -24,7 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from aetheris.domain.errors import AetherisError, Refused
+from aetheris.domain.errors import AetherisError, Conflict, Lost, Refused
 from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
@@ -178,7 +178,8 @@ class Worker:
             self._wanted.clear()
             for key, messages in (await inbox.untaken(connection, wanted)).items():
                 if (held := self._held.get(key)) is not None:
-                    held.run.take(messages)
+                    with contextlib.suppress(Lost, Conflict):  # its own task hears of that too
+                        held.run.take(messages)
 
     async def _sample_forever(self, connection: Connection) -> None:
         while True:

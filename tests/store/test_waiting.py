@@ -422,6 +422,26 @@ def test_a_job_past_its_deadline_fails_on_record(database: Database) -> None:
     run(work)
 
 
+def test_a_job_whose_time_was_over_before_anybody_came_starts_nothing(database: Database) -> None:
+    """Not even its first call."""
+
+    @ae.agent
+    async def eager(ctx: ae.Context) -> None:
+        await ctx.call(pay, what="too late")
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(eager, timeout=timedelta(seconds=0.2))
+            await asyncio.sleep(0.5)
+            await system.start_worker([eager], FAST)
+            record = await ended(system, job)
+            assert record.events[-1].data["reason"] == "timeout"
+            assert EFFECTS == []
+            assert record.ledger == []
+
+    run(work)
+
+
 def test_a_failed_job_is_run_again_as_a_new_run_that_names_the_old(database: Database) -> None:
     """Asking twice is the same new run; a job that has not failed is not run again."""
     broken = True
