@@ -59,7 +59,7 @@ class Screen:
         """Print a named fact, its time at the end: the form of `aetheris demo`."""
         if self.as_json:
             return
-        line = Text(f"{name:<11}", style="bold")
+        line = Text(f"{name:<10} ", style="bold")
         line.append(printable(text), style=style)
         if seconds is not None:
             line.append(f"  {duration(seconds)}", style="dim")
