@@ -54,7 +54,7 @@ def cells(line: TraceLine) -> list[str]:
     notes = [", ".join(line.states) if line.effect != "none" or line.states != ("committed",) else ""]
     if line.attempt > 1:
         notes.append(f"attempt {line.attempt}")
-    if line.waited_us is not None:
+    if line.waited_us:  # nothing is said of what did not wait
         notes.append(f"waited {duration(line.waited_us / 1e6)}")
     notes.append(line.note)
     if line.what in ("took over", "went on"):
