@@ -154,4 +154,4 @@ def test_ten_thousand_events_are_verified_in_seconds(record_property: Callable[[
     record_property("events_per_second", round(rate))
     print(f"{rate:,.0f} events/s, {len(data):,} bytes")
     assert verdict.exit_code == 3, str(verdict)
-    assert rate > 500  # what is quadratic falls far below, also on a busy machine
+    assert rate > 2000
