@@ -66,7 +66,7 @@ class Suspended(Exception):
         )
 
 
-def rest_of(engine: Engine, *, draining: bool) -> Exception | BaseException | None:
+def rest_of(engine: Engine, *, draining: bool) -> BaseException | None:
     """Return what to raise when the live job has nothing to do here any more, else None.
 
     Suspended; Refused when nothing can ever wake it; Cancelled when its grace is over.
