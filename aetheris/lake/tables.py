@@ -22,6 +22,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
+    ValidationException,
 )
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -124,19 +125,33 @@ def append(head: Head, files: Iterable[DataFile], mark: Watermark, notes: Mappin
     Errors: Overtaken (the head had moved; nothing was committed), Doubtful
     (the answer was lost; the files may belong to the table).
     """
+    summary = {**(notes or {}), watermark.PROPERTY: mark.text()}
+    return _committed(head, summary, mark, files, ())
+
+
+def replace(head: Head, old: Iterable[DataFile], new: Iterable[DataFile]) -> Head:
+    """Commit `new` files in place of `old` ones on top of `head`, under its own watermark. Errors as `append`."""
+    return _committed(head, carried(head), head.watermark, new, tuple(old))
+
+
+def _committed(
+    head: Head, summary: dict[str, str], mark: Watermark | None, new: Iterable[DataFile], old: tuple[DataFile, ...]
+) -> Head:
     # A copy: a commit changes pyiceberg's table object, and `head` must stay what it was.
     table = Table(
         head.table.name(), head.table.metadata, head.table.metadata_location, head.table.io, head.table.catalog
     )
     transaction = table.transaction()
-    summary = {**(notes or {}), watermark.PROPERTY: mark.text()}
-    producer = transaction.update_snapshot(snapshot_properties=summary).merge_append()
-    for file in files:
+    update = transaction.update_snapshot(snapshot_properties=summary)
+    producer = update.overwrite() if old else update.merge_append()
+    for file in old:
+        producer.delete_data_file(file)
+    for file in new:
         producer.append_data_file(file)
     try:
         producer.commit()
         transaction.commit_transaction()
-    except CommitFailedException:
+    except (CommitFailedException, ValidationException):
         raise Overtaken(f"lake table {head.shape.name}: another mirror committed first") from None
     except SQLAlchemyError as error:
         raise Doubtful(f"lake table {head.shape.name}: the commit's answer was lost ({type(error).__name__})") from None

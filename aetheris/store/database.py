@@ -1,8 +1,8 @@
 """Where the store is, and how each role gets a connection to it.
 
 `Database.open` finds PostgreSQL: the one that a DSN names, or the embedded one
-in AETHERIS_HOME. A connection always acts as one of the three roles of
-migration 1, never as owner or superuser; `connect` checks that and refuses
+in AETHERIS_HOME. A connection always acts as one of the roles of the
+migrations, never as owner or superuser; `connect` checks that and refuses
 otherwise. Migrations alone run with the rights of the DSN itself.
 """
 
@@ -25,7 +25,7 @@ from aetheris.store import arrays
 from aetheris.store.embedded import Embedded, Running
 from aetheris.store.errors import Unreachable, translated
 
-Role = Literal["app", "worker", "mirror"]
+Role = Literal["app", "worker", "mirror", "keeper"]
 Connection = AsyncConnection[dict[str, Any]]
 
 CONNECT_SECONDS = 10

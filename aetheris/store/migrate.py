@@ -19,7 +19,7 @@ from aetheris.store.database import CONNECT_SECONDS, Database, unreachable
 from aetheris.store.errors import translated
 
 _LOCK = 0x6165746865726973  # "aetheris"
-ROLES = ("aetheris_owner", "aetheris_app", "aetheris_worker", "aetheris_mirror")
+ROLES = ("aetheris_owner", "aetheris_app", "aetheris_worker", "aetheris_mirror", "aetheris_keeper")
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -115,7 +115,7 @@ async def _create_roles(connection: AsyncConnection[dict[str, Any]], *, login: b
         " number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
     )
     await connection.execute(
-        "GRANT SELECT ON aetheris.schema_migrations TO aetheris_app, aetheris_worker, aetheris_mirror"
+        "GRANT SELECT ON aetheris.schema_migrations TO aetheris_app, aetheris_worker, aetheris_mirror, aetheris_keeper"
     )
 
 

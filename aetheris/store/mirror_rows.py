@@ -10,12 +10,10 @@ than COPY in CSV parsed by Arrow, and keeps exact types.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,7 +28,7 @@ from psycopg.types.numeric import Int8BinaryLoader
 from aetheris.domain.errors import Refused, Unusable
 from aetheris.store.database import CONNECT_SECONDS, Database
 from aetheris.store.errors import translated
-from aetheris.store.statements import statement
+from aetheris.store.statements import named
 
 #: Lake table -> the store's table.
 SOURCES = {
@@ -198,10 +196,5 @@ def _composed(name: str, table: str, columns: Sequence[str]) -> sql.Composed:
     )
 
 
-@cache
 def _named(name: str) -> str:
-    found = re.search(
-        rf"^-- name: {name}$(.*?)(?=^-- name: |\Z)", statement("mirror").decode(), re.DOTALL | re.MULTILINE
-    )
-    assert found is not None, name
-    return found[1].strip()
+    return named("mirror", name)

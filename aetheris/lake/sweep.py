@@ -1,0 +1,117 @@
+"""Old versions let go, and files that nothing names deleted. pyiceberg deletes none itself.
+
+What `lake.json` names stays, and whatever the tables' current metadata can
+still reach. A file that neither names is an orphan: replaced by a rewrite, of
+an expired version, or left by a mirror that died. Orphans younger than
+`GRACE_SECONDS` stay: a mirror may be about to commit them, a reader may still
+hold the index of before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyiceberg.io import FileIO
+from pyiceberg.table import StaticTable
+from pyiceberg.table.metadata import TableMetadata
+
+from aetheris.lake import index, layout
+from aetheris.lake.catalog import LakeCatalog, location, reached, relative
+from aetheris.lake.schema import TABLES
+from aetheris.lake.tables import Head
+
+GRACE_SECONDS = 3600.0
+#: Versions that stay, besides the one that `lake.json` names: readers by other tools may be at one.
+KEPT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What was let go: versions of tables, files, and their bytes."""
+
+    versions: int
+    files: int
+    bytes: int
+
+
+def expire(heads: Mapping[str, Head], folder: Path, *, older_than_seconds: float = KEPT_SECONDS) -> int:
+    """Let go of old versions, and return how many.
+
+    The current version and the one that `lake.json` names always stay.
+    """
+    published = index.read(folder)
+    before_ms = int((time.time() - older_than_seconds) * 1000)
+    count = 0
+    for name, head in heads.items():
+        named = published.tables[name].snapshot if published else None
+        kept = {head.snapshot, named}
+        old = [
+            s.snapshot_id
+            for s in head.table.metadata.snapshots
+            if s.snapshot_id not in kept and s.timestamp_ms <= before_ms
+        ]
+        if old:
+            with reached():
+                head.table.maintenance.expire_snapshots().by_ids(old).commit()
+            count += len(old)
+    return count
+
+
+def orphans(folder: Path, catalog: LakeCatalog) -> Iterator[Path]:
+    """Yield the data and metadata files that neither `lake.json` nor a table's metadata names."""
+    there = [path for name in TABLES for path in (folder / name).rglob("*") if path.is_file()]
+    named = _named(folder, catalog)
+    yield from (path for path in there if path.relative_to(folder).as_posix() not in named)
+
+
+def sweep(folder: Path, catalog: LakeCatalog, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
+    """Delete orphans older than the grace, and return what was deleted."""
+    before = time.time() - grace_seconds
+    files = size = 0
+    for path in list(orphans(folder, catalog)):
+        try:
+            found = path.stat()
+            if found.st_mtime <= before:
+                path.unlink()
+                files, size = files + 1, size + found.st_size
+        except FileNotFoundError:
+            continue  # another sweep was faster
+    return Swept(0, files, size)
+
+
+def _named(folder: Path, catalog: LakeCatalog) -> set[str]:
+    # The index is read before the tables: what a round publishes meanwhile, their newer metadata names too.
+    published = index.read(folder)
+    named: set[str] = set()
+    for entry in published.tables.values() if published else ():
+        named |= {file.path for file in entry.files}
+        if entry.metadata:
+            table = StaticTable.from_metadata(location(folder, entry.metadata))
+            named |= {entry.metadata} | _reachable(folder, table.metadata, table.io)
+    for name in TABLES:
+        with reached():
+            if not catalog.table_exists(("aetheris", name)):
+                continue
+            table = catalog.load_table(("aetheris", name))
+        place = relative(folder, table.metadata_location)
+        named |= {place} if place else set()
+        named |= _reachable(folder, table.metadata, table.io)
+    return named
+
+
+def _reachable(folder: Path, metadata: TableMetadata, io: FileIO) -> set[str]:
+    places = [log.metadata_file for log in metadata.metadata_log]
+    seen: set[str] = set()
+    for snapshot in metadata.snapshots:
+        places.append(snapshot.manifest_list)
+        for manifest in snapshot.manifests(io):
+            if manifest.manifest_path in seen:
+                continue
+            seen.add(manifest.manifest_path)
+            places.append(manifest.manifest_path)
+            entries = manifest.fetch_manifest_entry(io, discard_deleted=True)
+            places += [entry.data_file.file_path for entry in entries]
+    return {path for place in places if (path := relative(folder, place)) is not None}
