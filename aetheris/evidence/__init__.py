@@ -2,6 +2,7 @@
 
     write(source, out)           a job's package, checked before it leaves
     redact(package, out, drop)   the same package without some cells, under the same seal
+    seal_statement(source)       what is sealed of a finished job, once
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
 
@@ -14,7 +15,7 @@ from aetheris.evidence.redaction import CellSelector, redact
 from aetheris.evidence.source import Erasure, SealMembers, Source
 from aetheris.evidence.verdict import Finding, Layer, Verdict
 from aetheris.evidence.verify import verify
-from aetheris.evidence.writer import Summary, write
+from aetheris.evidence.writer import Summary, seal_statement, write
 
 __all__ = [
     "LIMITS",
@@ -30,6 +31,7 @@ __all__ = [
     "Verdict",
     "open_package",
     "redact",
+    "seal_statement",
     "verify",
     "write",
 ]

@@ -55,6 +55,22 @@ def write(source: Source, out: Path | BinaryIO, *, damaged: bool = False) -> Sum
     Errors: Corrupt when the record contradicts itself and `damaged` is false;
     Refused when it exceeds the format's limits or can't be written there.
     """
+    return deliver(*_package(source, damaged), out)
+
+
+def seal_statement(source: Source) -> bytes:
+    """Return the bytes of `seal.json` for a finished job: what a verifier of its package would pass, and nothing else.
+
+    Errors: Corrupt when the record contradicts itself; Refused when the job has
+    not ended, or is too large for a package.
+    """
+    _, _, parts = _package(source, damaged=False)
+    if parts.seal.statement is None:
+        raise Refused(f"job {printable(source.job)} has not ended: there is nothing to seal yet")
+    return parts.seal.statement
+
+
+def _package(source: Source, damaged: bool) -> tuple[bytes, Verdict, Parts]:
     faults: list[Finding] = []
     story = _Lines(source.lines, faults)
     cells = _disclose(source, story.commits, faults)
@@ -71,7 +87,7 @@ def write(source: Source, out: Path | BinaryIO, *, damaged: bool = False) -> Sum
             raise _corrupt(source, verdict, faults)
         data = package_bytes(replace(parts, damaged=True))
         verdict = _own_verdict(data)
-    return deliver(data, verdict, parts, out)
+    return data, verdict, parts
 
 
 def deliver(data: bytes, verdict: Verdict, parts: Parts, out: Path | BinaryIO) -> Summary:

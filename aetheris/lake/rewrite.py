@@ -18,7 +18,7 @@ from pyiceberg.manifest import DataFile
 
 from aetheris.domain.errors import Corrupt
 from aetheris.lake import layout, tables
-from aetheris.lake.catalog import Overtaken, relative
+from aetheris.lake.catalog import Doubtful, Overtaken, relative
 from aetheris.lake.opened import hashed, read_files
 from aetheris.lake.parquet import Partition, TableWriter, WrittenFile
 from aetheris.lake.tables import Head, files_at
@@ -72,7 +72,9 @@ def rewrite(
     rows = read_files(folder, head.shape, old)
     kept = rows if change is None else change(rows)
     if change is None and kept.num_rows != sum(file.rows for file in old):
-        raise Corrupt(f"lake table {head.shape.name}: {kept.num_rows} rows where the index counts others", where=paths[0])
+        raise Corrupt(
+            f"lake table {head.shape.name}: {kept.num_rows} rows where the index counts others", where=paths[0]
+        )
     writer = TableWriter(head.shape, folder)
     try:
         for batch in kept.to_batches(max_chunksize=100_000):
@@ -80,7 +82,7 @@ def rewrite(
         written = writer.finish()
         made = _commit(head, folder, set(paths), written)
     except BaseException as error:
-        if not isinstance(error, tables.Doubtful):  # then they may belong to the table
+        if not isinstance(error, Doubtful):  # then they may belong to the table
             for file in writer.files:
                 (folder / file.path).unlink(missing_ok=True)
         raise

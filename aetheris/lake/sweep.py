@@ -18,8 +18,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import StaticTable
 from pyiceberg.table.metadata import TableMetadata
 
-from aetheris.lake import index, layout
-from aetheris.lake.catalog import LakeCatalog, location, reached, relative
+from aetheris.lake import index
+from aetheris.lake.catalog import NAMESPACE, LakeCatalog, location, reached, relative
 from aetheris.lake.schema import TABLES
 from aetheris.lake.tables import Head
 
@@ -93,12 +93,12 @@ def _named(folder: Path, catalog: LakeCatalog) -> set[str]:
             named |= {entry.metadata} | _reachable(folder, table.metadata, table.io)
     for name in TABLES:
         with reached():
-            if not catalog.table_exists(("aetheris", name)):
+            if not catalog.table_exists((NAMESPACE, name)):
                 continue
-            table = catalog.load_table(("aetheris", name))
-        place = relative(folder, table.metadata_location)
+            current = catalog.load_table((NAMESPACE, name))
+        place = relative(folder, current.metadata_location)
         named |= {place} if place else set()
-        named |= _reachable(folder, table.metadata, table.io)
+        named |= _reachable(folder, current.metadata, current.io)
     return named
 
 

@@ -45,6 +45,8 @@ def translate(error: psycopg.Error, where: str = "") -> AetherisError:
             return Unusable(f"the database{place} has no Aetheris schema of this version: run `aetheris init`")
         case psycopg.OperationalError() if error.sqlstate is None or error.sqlstate.startswith(("08", "57", "28")):
             return Unreachable(f"can't reach PostgreSQL{place}: {text}")
+        case _ if error.sqlstate == "AE004":
+            return Conflict(text)
         case _ if error.sqlstate in ("AE001", "AE002", "AE003"):
             return Corrupt(f"the database refused: {text}")
         case _:

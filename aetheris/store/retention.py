@@ -108,10 +108,17 @@ async def due(
 
 
 async def lock(connection: Connection, keys: Sequence[JobKey]) -> list[JobKey]:
-    """Lock those of the jobs that may still leave, and return them. Within a transaction."""
+    """Lock those of the jobs that may still leave, and return them. Within a transaction.
+
+    Holds are looked for once the locks are had: one that came while this waited
+    is not in the first statement's view.
+    """
     with translated():
         cursor = await connection.execute(named("collect", "lock").encode(), _columns(keys))
-        return [(r["tenant_id"], r["job_id"]) async for r in cursor]
+        locked = [(r["tenant_id"], r["job_id"]) async for r in cursor]
+        cursor = await connection.execute(named("collect", "held").encode(), _columns(locked))
+        held = {(r["tenant_id"], r["job_id"]) async for r in cursor}
+    return [key for key in locked if key not in held]
 
 
 async def keys_of(
@@ -129,7 +136,7 @@ async def keys_of(
 async def remove(
     connection: Connection, keys: Sequence[JobKey], *, by: str, reason: str, days: int, archive: str
 ) -> dict[str, int]:
-    """Bury the jobs and take their rows away; return how many of each table. Within the transaction that locked them."""
+    """Bury the jobs and take their rows away, in the transaction that locked them; return how many of each table."""
     values = {**_columns(keys), "by": by, "reason": reason, "days": days, "archive": archive}
     removed: dict[str, int] = {}
     with translated():

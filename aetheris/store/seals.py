@@ -54,8 +54,8 @@ async def put(
     with translated():
         await connection.execute(
             "WITH locked AS (SELECT j.tenant_id, j.job_id, w.state FROM aetheris.jobs j"
-            " JOIN unnest(%(tenants)b::text[], %(jobs)b::text[], %(states)b::smallint[]) AS w (tenant_id, job_id, state)"
-            " USING (tenant_id, job_id) WHERE j.seal_state = 0 ORDER BY j.tenant_id, j.job_id FOR NO KEY UPDATE OF j)"
+            " JOIN unnest(%(tenants)b::text[], %(jobs)b::text[], %(states)b::smallint[])"
+            " AS w (tenant_id, job_id, state) USING (tenant_id, job_id) WHERE j.seal_state = 0 ORDER BY j.tenant_id, j.job_id FOR NO KEY UPDATE OF j)"
             " UPDATE aetheris.jobs j SET seal_state = locked.state FROM locked"
             " WHERE j.tenant_id = locked.tenant_id AND j.job_id = locked.job_id",
             {
@@ -88,15 +88,21 @@ async def find(connection: Connection, tenant: str, job: str) -> Seal | None:
         row = await cursor.fetchone()
     if row is None:
         return None
-    texts = [None if row[name] is None else row[name].encode() for name in ("dsse", "tlog_proof")]
-    return Seal(row["seal"].encode(), *texts, None if row["timestamp"] is None else bytes(row["timestamp"]))
+    dsse, proof, stamp = row["dsse"], row["tlog_proof"], row["timestamp"]
+    return Seal(
+        row["seal"].encode(),
+        None if dsse is None else dsse.encode(),
+        None if proof is None else proof.encode(),
+        None if stamp is None else bytes(stamp),
+    )
 
 
 async def erased(connection: Connection, tenant: str, job: str) -> list[ErasedCell]:
     """Return what was erased of the job, on record."""
     with translated():
         cursor = await connection.execute(
-            "SELECT seq, name, audit_seq FROM aetheris.erasures WHERE tenant_id = %s AND job_id = %s ORDER BY seq, name",
+            "SELECT seq, name, audit_seq FROM aetheris.erasures WHERE tenant_id = %s AND job_id = %s"
+            " ORDER BY seq, name",
             [tenant, job],
         )
         return [ErasedCell(r["seq"], r["name"], r["audit_seq"]) async for r in cursor]

@@ -32,15 +32,19 @@ WHERE j.created_at < %(before)s AND j.updated_at < %(before)s
 GROUP BY 1
 
 -- name: lock
--- The batch, locked in order; whatever came between the look and the lock drops out.
+-- The batch, locked in order.
 SELECT j.tenant_id, j.job_id
 FROM aetheris.jobs j
 JOIN unnest(%(tenants)b::text[], %(jobs)b::text[]) AS w (tenant_id, job_id) USING (tenant_id, job_id)
 WHERE j.status IN (2, 3, 4) AND j.seal_state = 1
-  AND NOT EXISTS (SELECT FROM aetheris.legal_holds h
-                  WHERE h.tenant_id = j.tenant_id AND h.job_id = j.job_id AND h.released_at IS NULL)
 ORDER BY j.tenant_id, j.job_id
 FOR UPDATE OF j
+
+-- name: held
+SELECT h.tenant_id, h.job_id
+FROM aetheris.legal_holds h
+JOIN unnest(%(tenants)b::text[], %(jobs)b::text[]) AS w (tenant_id, job_id) USING (tenant_id, job_id)
+WHERE h.released_at IS NULL
 
 -- name: keys
 SELECT {columns} FROM aetheris.{table}

@@ -71,6 +71,8 @@ GRANT UPDATE (salt, body) ON cells TO aetheris_keeper;
 GRANT UPDATE (payload) ON signals TO aetheris_keeper;
 GRANT UPDATE (lake_erased_at) ON erasures TO aetheris_keeper;
 GRANT UPDATE (released_at, released_by, release_reason) ON legal_holds TO aetheris_keeper;
+GRANT INSERT ON audit_heads, audit_log TO aetheris_keeper;
+GRANT UPDATE (head_seq, head_leaf, head_at) ON audit_heads TO aetheris_keeper;
 GRANT USAGE ON SCHEMA aetheris TO aetheris_keeper;
 
 -- A key that was used once never starts a second job, also after the first was collected. The first trigger
@@ -88,7 +90,7 @@ CREATE FUNCTION refuse_collected_key() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM aetheris.job_tombstones t
                WHERE t.tenant_id = NEW.tenant_id AND t.idempotency_key = NEW.idempotency_key) THEN
-        RAISE EXCEPTION 'the job with this key is being collected: try again' USING ERRCODE = 'AE003';
+        RAISE EXCEPTION 'the job with this key is being collected: try again' USING ERRCODE = 'AE004';
     END IF;
     RETURN NULL;
 END $$;

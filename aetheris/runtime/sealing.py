@@ -1,0 +1,114 @@
+"""Sealing: what a finished job was, said once and kept, before anything of it may leave.
+
+A job is sealed when a verifier would pass its whole record at that moment. One
+that contradicts itself is never sealed; it is marked, told of, and stays where
+it is until a person looks. Several sealers at once do no harm: the first seal
+stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aetheris.domain.audit import Entry
+from aetheris.domain.errors import Corrupt, Refused
+from aetheris.evidence import Erasure, SealMembers, Source, seal_statement
+from aetheris.runtime.audit import entry
+from aetheris.store import audit, history, seals
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection, Database
+
+JOBS_PER_ROUND = 500
+EVENTS_PER_BATCH = 20_000
+
+log = logging.getLogger(__name__)
+#: Returns the DSSE envelope over a statement's bytes.
+Sign = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What one round did; `broken` are jobs whose record contradicts itself, each with the reason."""
+
+    count: int
+    broken: tuple[tuple[JobKey, str], ...]
+    more: bool
+
+
+async def seal_finished(
+    database: Database, *, by: str, sign: Sign | None = None, limit: int = JOBS_PER_ROUND
+) -> Sealed:
+    """Seal up to `limit` finished jobs that have no seal yet; each batch is on its tenants' audit chains.
+
+    Errors: Unreachable, Unusable.
+    """
+    count = 0
+    broken: list[tuple[JobKey, str]] = []
+    async with await database.connect("keeper") as connection:
+        waiting = await seals.unsealed(connection, limit)
+        for batch in _batches(waiting):
+            sources = [await source_of(connection, key) for key in batch]
+            judged = await asyncio.to_thread(lambda sources=sources: [_judge(s, sign) for s in sources])  # type: ignore[misc]
+            good = [(key, *said) for key, (said, _) in zip(batch, judged, strict=True) if said is not None]
+            bad = [(key, why) for key, (said, why) in zip(batch, judged, strict=True) if said is None]
+            async with connection.transaction():
+                count += await seals.put(connection, good, [key for key, _ in bad])
+                for tenant in sorted({tenant for tenant, _ in batch}):
+                    await audit.append(connection, tenant, _entries(tenant, by, good, bad))
+            for key, why in bad:
+                log.error("job %s of %s can't be sealed: %s", key[1][:8], key[0], why)
+            broken += bad
+    return Sealed(count, tuple(broken), len(waiting) == limit)
+
+
+async def source_of(connection: Connection, key: JobKey) -> Source:
+    """Return the job as a package's source, its seal and its erasures included."""
+    tenant, job = key
+    record = (await history.load(connection, [key], [1]))[key]
+    ledger = await history.load_ledger(connection, tenant, job)
+    erased = [Erasure(e.seq, e.name, e.audit_seq) for e in await seals.erased(connection, tenant, job)]
+    return Source(
+        tenant, job, record.lines, list(record.cells.values()), ledger, erased,
+        seal=members(await seals.find(connection, tenant, job)),
+    )  # fmt: skip
+
+
+def members(seal: seals.Seal | None) -> SealMembers:
+    """Return a stored seal as the members of a package."""
+    return SealMembers() if seal is None else SealMembers(seal.statement, seal.dsse, seal.tlog_proof, seal.timestamp)
+
+
+def _judge(source: Source, sign: Sign | None) -> tuple[tuple[bytes, bytes | None] | None, str]:
+    try:
+        statement = seal_statement(source)
+    except (Corrupt, Refused) as error:
+        return None, str(error)
+    return (statement, None if sign is None else sign(statement)), ""
+
+
+def _batches(waiting: Sequence[tuple[JobKey, int]]) -> list[list[JobKey]]:
+    batches: list[list[JobKey]] = []
+    room = 0
+    for key, events in waiting:
+        if not batches or events > room:
+            batches.append([])
+            room = EVENTS_PER_BATCH
+        batches[-1].append(key)
+        room -= events
+    return batches
+
+
+def _entries(
+    tenant: str,
+    by: str,
+    good: Sequence[tuple[JobKey, bytes, bytes | None]],
+    bad: Sequence[tuple[JobKey, str]],
+) -> list[Entry]:
+    sealed = [key[1] for key, _, _ in good if key[0] == tenant]
+    entries = [entry("seal_jobs", by=by, resource_id=sealed[0], data={"jobs": len(sealed)})] if sealed else []
+    return entries + [
+        entry("seal_jobs", by=by, success=False, resource_id=key[1]) for key, _ in bad if key[0] == tenant
+    ]
