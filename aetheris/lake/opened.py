@@ -131,6 +131,18 @@ def check_present(folder: Path, file: LakeFile) -> None:
         )
 
 
+def check_bytes(folder: Path, file: LakeFile) -> None:
+    """Return only if the file's bytes are those that the index names. Errors: Corrupt, naming it."""
+    if (found := hashed(folder / file.path)) != file.sha256:
+        raise Corrupt(
+            f"{folder / file.path}: its bytes are not those the lake's index names; "
+            "keep it as evidence and don't trust its rows",
+            where=file.path,
+            expected=file.sha256,
+            found=found,
+        )
+
+
 def read_files(
     folder: Path,
     shape: TableShape,

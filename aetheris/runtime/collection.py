@@ -24,9 +24,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aetheris.domain.errors import Conflict, Corrupt, Refused
+from aetheris.domain.errors import Conflict, Refused
 from aetheris.lake import OpenedLake, layout, open_lake
-from aetheris.lake.opened import hashed, read_files
+from aetheris.lake.opened import check_bytes, read_files
 from aetheris.lake.schema import DAY_MICROSECONDS
 from aetheris.runtime.audit import entry
 from aetheris.store import audit, retention
@@ -139,12 +139,9 @@ class Collector:
             f for f in lake.tables[name].files if layout.partition_of(f.path) in {(batch[0].tenant, d) for d in days}
         ]
         for file in files:
-            if file.path not in self._hashed and hashed(lake.folder / file.path) != file.sha256:
-                raise Corrupt(
-                    f"{lake.folder / file.path}: its bytes are not those the lake's index names; nothing is collected",
-                    where=file.path,
-                )
-            self._hashed.add(file.path)
+            if file.path not in self._hashed:
+                check_bytes(lake.folder, file)
+                self._hashed.add(file.path)
         rows = read_files(lake.folder, shape, files, columns, tenant=batch[0].tenant)
         rows = rows.filter(pc.is_in(rows["job_id"], pa.array([job.job for job in batch])))
         values = [_plain(rows[name]) for name in columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,15 +15,18 @@ from aetheris.domain.jobs import JobStatus
 from aetheris.domain.ledger import Transition
 from aetheris.store.history import Record
 from aetheris.store.jobs import JobRow
+from aetheris.store.seals import ErasedCell, Seal
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """Row, lines, cells and ledger of one job."""
+    """Row, lines, cells, ledger, seal and erasures of one job."""
 
     row: JobRow
     stored: Record
     ledger: list[Transition]
+    seal: Seal | None = None
+    erased: Sequence[ErasedCell] = ()
 
     @cached_property
     def events(self) -> list[Event]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from aetheris.domain.audit import Entry
 from aetheris.domain.errors import Corrupt, Refused
-from aetheris.evidence import Erasure, SealMembers, Source, seal_statement
+from aetheris.evidence import Erasure, Source, seal_statement
 from aetheris.runtime.audit import entry
+from aetheris.runtime.export import members
 from aetheris.store import audit, history, seals
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
@@ -74,11 +75,6 @@ async def source_of(connection: Connection, key: JobKey) -> Source:
         tenant, job, record.lines, list(record.cells.values()), ledger, erased,
         seal=members(await seals.find(connection, tenant, job)),
     )  # fmt: skip
-
-
-def members(seal: seals.Seal | None) -> SealMembers:
-    """Return a stored seal as the members of a package."""
-    return SealMembers() if seal is None else SealMembers(seal.statement, seal.dsse, seal.tlog_proof, seal.timestamp)
 
 
 def _judge(source: Source, sign: Sign | None) -> tuple[tuple[bytes, bytes | None] | None, str]:

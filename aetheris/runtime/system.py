@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.archived import archived
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.config_file import Loaded, Watch
 from aetheris.runtime.config_file import load as load_config
@@ -27,9 +28,9 @@ from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
 from aetheris.runtime.submit import Submitter, whoami
 from aetheris.runtime.worker import Worker
-from aetheris.store import history, jobs, workers
+from aetheris.store import history, jobs, seals, tombstones, workers
 from aetheris.store.append import JobKey
-from aetheris.store.database import Connection, Database, as_tenant
+from aetheris.store.database import Connection, Database, as_tenant, default_home
 from aetheris.store.jobs import JobRow
 from aetheris.store.migrate import migrate
 
@@ -53,11 +54,14 @@ class AsyncSystem:
         tenant: str = "default",
         database: Database | None = None,
         config: Loaded | None = None,
+        lake: Path | None = None,
     ) -> None:
         self.tenant = tenant
         self.loaded = config or load_config()
         self.config = self.loaded.config
         self._dsn, self._home, self._given = dsn, home, database
+        #: Where collected jobs are read from.
+        self.lake = lake or (home or default_home()) / "lake"
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._ended: dict[str, asyncio.Event] = {}
@@ -127,12 +131,23 @@ class AsyncSystem:
             return await jobs.listing(connection, self.tenant, agent=agent, statuses=statuses, limit=limit)
 
     async def record(self, job: str) -> JobRecord:
-        """Return everything that stands in the store of one job. Errors: Refused."""
+        """Return everything that is recorded of one job: from the store, or from the lake once it was collected.
+
+        Errors: Refused, Unusable (collected, and no lake in `self.lake`), Corrupt.
+        """
         async with as_tenant(self._pool, self.tenant) as connection:
-            row = await jobs.find(connection, self.tenant, job)
+            try:
+                row = await jobs.find(connection, self.tenant, job)
+            except Refused:
+                stone = await tombstones.find(connection, self.tenant, job)
+                if stone is None:
+                    raise
+                return await asyncio.to_thread(archived, self.lake, stone)
             found = await history.load(connection, [(self.tenant, row.job)], [1])
             ledger = await history.load_ledger(connection, self.tenant, row.job)
-        return JobRecord(row, found[self.tenant, row.job], ledger)
+            seal = await seals.find(connection, self.tenant, row.job)
+            erased = await seals.erased(connection, self.tenant, row.job)
+        return JobRecord(row, found[self.tenant, row.job], ledger, seal, erased)
 
     async def why_parked(self, row: JobRow) -> str:
         """Return why a resting job waits, in words: the reason on record, or what an approval asks."""

@@ -62,7 +62,8 @@ _COLUMNS = (
 
 
 async def submit(connection: Connection, new: Submission) -> str:
-    """Write the job with its first event and return its id; or the id of the job that has this key already.
+    """Write the job with its first event and return its id; or the id of the job that has this key already,
+    also when that job was collected.
 
     Within a transaction of `as_tenant`. Errors: Conflict when the key is
     another agent's job; Refused when the tenant doesn't exist or isn't active.
@@ -88,7 +89,10 @@ async def submit(connection: Connection, new: Submission) -> str:
     if row := await cursor.fetchone():
         return str(row["job_id"])
     cursor = await connection.execute(
-        "SELECT job_id, agent FROM aetheris.jobs WHERE tenant_id = %s AND idempotency_key = %s", [new.tenant, new.key]
+        "SELECT job_id, agent FROM aetheris.jobs WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s"
+        " UNION ALL SELECT job_id, agent FROM aetheris.job_tombstones"
+        " WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s",
+        {"tenant": new.tenant, "key": new.key},
     )
     row = await cursor.fetchone()
     if row is None:

@@ -9,6 +9,7 @@ from aetheris.store import arrays
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
 from aetheris.store.errors import translated
+from aetheris.store.statements import statement
 
 SEALED, BROKEN = 1, 2
 
@@ -53,11 +54,7 @@ async def put(
     keys = [*(key for key, _, _ in sealed), *broken]
     with translated():
         await connection.execute(
-            "WITH locked AS (SELECT j.tenant_id, j.job_id, w.state FROM aetheris.jobs j"
-            " JOIN unnest(%(tenants)b::text[], %(jobs)b::text[], %(states)b::smallint[])"
-            " AS w (tenant_id, job_id, state) USING (tenant_id, job_id) WHERE j.seal_state = 0 ORDER BY j.tenant_id, j.job_id FOR NO KEY UPDATE OF j)"
-            " UPDATE aetheris.jobs j SET seal_state = locked.state FROM locked"
-            " WHERE j.tenant_id = locked.tenant_id AND j.job_id = locked.job_id",
+            statement("mark_sealed"),
             {
                 "tenants": arrays.text([k[0] for k in keys]),
                 "jobs": arrays.text([k[1] for k in keys]),
@@ -71,7 +68,7 @@ async def put(
             {
                 "tenants": arrays.text([k[0] for k, _, _ in sealed]),
                 "jobs": arrays.text([k[1] for k, _, _ in sealed]),
-                "seals": arrays.text([statement for _, statement, _ in sealed]),
+                "seals": arrays.text([told for _, told, _ in sealed]),
                 "dsses": arrays.text([dsse for _, _, dsse in sealed]),
             },
         )
