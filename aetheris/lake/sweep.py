@@ -10,13 +10,13 @@ hold the index of before.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyiceberg.io import FileIO
 from pyiceberg.table import StaticTable
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 
 from aetheris.lake import index
 from aetheris.lake.catalog import NAMESPACE, LakeCatalog, location, reached, relative
@@ -90,7 +90,9 @@ def _named(folder: Path, catalog: LakeCatalog) -> set[str]:
         named |= {file.path for file in entry.files}
         if entry.metadata:
             table = StaticTable.from_metadata(location(folder, entry.metadata))
-            named |= {entry.metadata} | _reachable(folder, table.metadata, table.io)
+            # Of its versions only the one that readers use: older ones in that file are let go already.
+            own = [s for s in table.metadata.snapshots if s.snapshot_id == entry.snapshot]
+            named |= {entry.metadata} | _reachable(folder, own, table.io)
     for name in TABLES:
         with reached():
             if not catalog.table_exists((NAMESPACE, name)):
@@ -98,14 +100,16 @@ def _named(folder: Path, catalog: LakeCatalog) -> set[str]:
             current = catalog.load_table((NAMESPACE, name))
         place = relative(folder, current.metadata_location)
         named |= {place} if place else set()
-        named |= _reachable(folder, current.metadata, current.io)
+        logged = (relative(folder, log.metadata_file) for log in current.metadata.metadata_log)
+        named |= {path for path in logged if path}
+        named |= _reachable(folder, current.metadata.snapshots, current.io)
     return named
 
 
-def _reachable(folder: Path, metadata: TableMetadata, io: FileIO) -> set[str]:
-    places = [log.metadata_file for log in metadata.metadata_log]
+def _reachable(folder: Path, snapshots: Sequence[Snapshot], io: FileIO) -> set[str]:
+    places: list[str] = []
     seen: set[str] = set()
-    for snapshot in metadata.snapshots:
+    for snapshot in snapshots:
         places.append(snapshot.manifest_list)
         for manifest in snapshot.manifests(io):
             if manifest.manifest_path in seen:

@@ -64,7 +64,7 @@ class House:
     async def travelled(self, count: int = 1, *, key: str | None = None, name: str = "Ada") -> list[str]:
         """Run jobs to their end."""
         jobs = [
-            await self.system.submit(trip, Passenger(name=name, email=f"MARK-{n}@secret.example"), key=key)
+            await self.system.submit(trip, Passenger(name=name, email=f"MARK-{n}-{name}@secret.example"), key=key)
             for n in range(count)
         ]
         await self.system.wait(jobs, seconds=30)

@@ -1,0 +1,153 @@
+"""Compaction: fewer files, the same rows, whoever mirrors meanwhile and wherever it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aetheris.domain.errors import Corrupt
+from aetheris.lake import TABLES, open_lake
+from aetheris.lake.sweep import orphans
+from aetheris.runtime.archive import compact
+from aetheris.runtime.mirror import mirror_once
+from aetheris.store.database import Database
+from tests.store.mirror_support import World
+
+#: So far ahead that every day is closed.
+LATER = 4e9
+
+
+@pytest.fixture
+def world(database: Database, tmp_path: Path) -> Iterator[World]:
+    """A store of its own and a lake beside it."""
+    made = World(database, tmp_path / "lake")
+    yield made
+    made.close()
+
+
+def files(world: World, table: str = "events") -> list[str]:
+    """The files that readers use."""
+    return [file.path for file in open_lake(world.folder).tables[table].files]
+
+
+def many_rounds(world: World, rounds: int = 6) -> None:
+    """Leave one small file a round."""
+    for n in range(rounds):
+        world.write(f"job-{n % 2}", 3)
+        world.write(f"job-{n % 3}", 2, tenant="acme")
+        world.mirror()
+
+
+def test_a_day_becomes_one_file_and_every_row_is_there(world: World) -> None:
+    """Count and chain before are count and chain after."""
+    many_rounds(world)
+    before, rows = files(world), world.mirrored()
+    done = asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert (len(before), len(files(world))) == (12, 2)
+    assert (done.partitions, done.files_before, done.files_after) == (6, 36, 6)
+    assert world.mirrored() == rows
+    world.assert_equal()
+    again = asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert again.partitions == 0
+    world.write("job-0", 1)
+    assert world.mirror().rows["events"] == 1
+    world.assert_equal()
+
+
+def test_an_open_day_waits_until_it_is_worth_it(world: World) -> None:
+    """Merging two files at a time would write every row again and again."""
+    many_rounds(world, 3)
+    assert asyncio.run(compact(world.source, world.lake())).partitions == 0
+
+
+def test_a_reader_of_before_goes_on_until_the_grace_is_over(world: World) -> None:
+    """What was replaced is deleted later, and then nothing is left but what the index names."""
+    many_rounds(world, 3)
+    old = open_lake(world.folder)
+    asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert old.tables["events"].read().num_rows == open_lake(world.folder).tables["events"].rows
+    done = asyncio.run(compact(world.source, world.lake(), now=LATER, grace_seconds=0))
+    assert done.swept.files > 0
+    lake = world.lake()
+    assert list(orphans(world.folder, lake.catalog)) == []
+    listed = {world.folder / file.path for file in open_lake(world.folder).files}
+    assert {p for t in TABLES for p in (world.folder / t).rglob("*.parquet")} == listed
+    heads = lake.heads(lake.published())
+    assert all(len(head.table.metadata.snapshots) <= 1 for head in heads.values())
+    world.assert_equal()
+    world.write("job-9", 1)
+    world.mirror()
+    world.assert_equal()
+
+
+def test_a_mirror_that_goes_on_meanwhile_loses_nothing(world: World) -> None:
+    """Rounds and merges at once, over the same tables: whoever comes second begins again."""
+    many_rounds(world, 4)
+
+    async def both() -> None:
+        stop = time.monotonic() + 6
+
+        async def mirrors() -> None:
+            lake, n = world.lake(), 0
+            while time.monotonic() < stop:
+                world.write(f"job-{n % 5}", 2)
+                await mirror_once(world.source, lake)
+                n += 1
+
+        async def merges() -> None:
+            lake = world.lake()
+            while time.monotonic() < stop:
+                await compact(world.source, lake, now=LATER, grace_seconds=0.5)
+
+        await asyncio.gather(mirrors(), merges())
+
+    asyncio.run(both())
+    world.mirror()
+    world.assert_equal()
+
+
+def test_a_damaged_file_is_left_as_it_is(world: World) -> None:
+    """Rewritten, its rows would stand under a new and true digest: quietly repaired."""
+    many_rounds(world, 3)
+    path = world.folder / files(world)[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Corrupt, match="bytes are not those"):
+        asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert path.read_bytes() == data
+
+
+def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:
+    """SIGKILL at many moments of a merge; a copy of the lake after each opens, and the next one goes on."""
+    many_rounds(world, 5)
+    for n in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.store.compact_once", world.database.admin_dsn, str(world.folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(0.03 * n)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        shutil.copytree(world.folder, tmp_path / f"copy-{n}")
+        open_lake(tmp_path / f"copy-{n}", verify=True)
+        world.write(f"job-{n % 2}", 1)
+        world.mirror()
+        world.assert_equal()
+    asyncio.run(compact(world.source, world.lake(), now=LATER, grace_seconds=0))
+    world.assert_equal()
+    assert list(orphans(world.folder, world.lake().catalog)) == []

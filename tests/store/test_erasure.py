@@ -1,0 +1,200 @@
+"""Erasure takes salt and body away everywhere, says so on the audit chain, and leaves every chain sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aetheris.domain import events
+from aetheris.domain.errors import Conflict, Corrupt, Refused
+from aetheris.evidence import verify
+from aetheris.forensics.checks import run_checks
+from aetheris.forensics.source import open_source
+from aetheris.runtime.archive import compact, erase_in_lake
+from aetheris.runtime.erasure import cell_key, erase, hold
+from aetheris.store.database import Database
+from tests.store.job_support import run
+from tests.store.retention_support import House, everything_in, house, package, waiting
+
+
+async def secrets_of(here: House, job: str) -> list[bytes]:
+    """Return salt and body of each cell that tells the passenger's address."""
+    record = await here.system.record(job)
+    told = [c for c in record.stored.cells.values() if c.body is not None and b"MARK-0-Ada" in c.body]
+    assert told
+    return [part for cell in told for part in (cell.salt, cell.body) if part is not None]
+
+
+async def addresses(here: House, job: str) -> list[tuple[int, str]]:
+    """Return the cells that tell the passenger's address."""
+    record = await here.system.record(job)
+    return [key for key, c in record.stored.cells.items() if c.body is not None and b"MARK-0-Ada" in c.body]
+
+
+def found_in(folder: Path, secrets: list[bytes]) -> list[str]:
+    """Return the files under the folder that hold any of them."""
+    return sorted({str(p.relative_to(folder)) for p, data in everything_in(folder) if any(s in data for s in secrets)})
+
+
+def stored(here: House, secrets: list[bytes]) -> list[str]:
+    """Return the store's tables that hold any of them."""
+    held = []
+    with here.admin() as connection:
+        tables = connection.execute(
+            "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'aetheris' AND relkind = 'r'"
+        ).fetchall()
+        for (table,) in tables:
+            rows = connection.execute(f"SELECT t::text FROM aetheris.{table} t").fetchall()
+            flat = "\0".join(text for (text,) in rows)
+            sought = [s.hex() if len(s) == 32 else s.decode().replace('"', '""') for s in secrets]
+            held += [table] if any(s in flat for s in sought) else []
+    return held
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_an_erased_cell_is_nowhere_and_the_chain_still_holds(
+    database: Database, tmp_path: Path, collected: bool
+) -> None:
+    """Every byte under the lake's folder and every row of the store, before and after the job left it."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            job, other = await here.travelled(2)
+            await here.kept()
+            if collected:
+                here.aged(jobs=[job])
+                assert (await here.collect()).jobs == 1
+                await here.mirror()
+            secrets, cells = await secrets_of(here, job), await addresses(here, job)
+            assert found_in(here.folder, secrets) != []
+            done = await erase(database, here.folder, "default", job, cells, by="ann", reason="asked on 2026-11-26")
+            assert set(done.cells) == set(cells)
+            assert stored(here, secrets) == []
+            in_lake = await erase_in_lake(database, here.source, here.lake)
+            assert (in_lake.jobs, in_lake.cells) == (1, len(cells))
+            assert found_in(here.folder, secrets) == []
+            assert ("erase_cells", True) in here.audited()
+
+            record = await here.system.record(job)
+            assert [events.read(line).seq for line in record.stored.lines] == list(range(1, len(record.events) + 1))
+            verdict = verify(package(record))
+            assert not verdict.failed
+            assert f"{len(cells)} erased on record" in verdict["disclosure"].summary
+            with open_source(here.folder) as session:
+                assert [(r.name, r.violations) for r in run_checks(session) if r.violations] == []
+            # The other passenger's cells are as they were.
+            assert all(c.body is not None for c in (await here.system.record(other)).stored.cells.values())
+            assert (await erase_in_lake(database, here.source, here.lake)).jobs == 0
+
+    run(body)
+
+
+def test_an_erasure_before_the_first_round_needs_no_second(database: Database, tmp_path: Path) -> None:
+    """What was never mirrored with its body is mirrored without it."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            secrets = await secrets_of(here, job)
+            await erase(database, here.folder, "default", job, None, by="ann", reason="all of it")
+            await erase_in_lake(database, here.source, here.lake)
+            assert found_in(here.folder, secrets) == []
+            assert stored(here, secrets) == []
+            await here.seal()
+            assert not verify(package(await here.system.record(job))).failed
+
+    run(body)
+
+
+def test_old_files_that_nothing_names_are_erased_too(database: Database, tmp_path: Path) -> None:
+    """Compaction leaves the files of before for its readers, and a dead mirror leaves what it never committed."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            await here.kept()
+            await here.travelled(1, name="Grace")
+            await here.mirror()
+            secrets, cells = await secrets_of(here, job), await addresses(here, job)
+            named = next((here.folder / "cells" / "data").rglob("*.parquet"))
+            (named.parent / f"0123456789abcdef-{named.name.split('-')[1]}").write_bytes(named.read_bytes())
+            await compact(here.source, here.lake, now=4e9)
+            assert len(found_in(here.folder, secrets)) >= 3
+            await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
+            await erase_in_lake(database, here.source, here.lake)
+            assert found_in(here.folder, secrets) == []
+
+    run(body)
+
+
+def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database, tmp_path: Path) -> None:
+    """A damaged file can't be searched: the store is erased at once, the rest is said and done later."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            await here.kept()
+            secrets, cells = await secrets_of(here, job), await addresses(here, job)
+            orphan = next((here.folder / "cells" / "data").rglob("*.parquet")).parent / "stray"
+            orphan.write_bytes(b"not parquet")
+            await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
+            with pytest.raises(Corrupt, match="what it holds can't be told"):
+                await erase_in_lake(database, here.source, here.lake)
+            assert stored(here, secrets) == []
+            orphan.unlink()
+            assert (await erase_in_lake(database, here.source, here.lake)).jobs == 1
+            assert found_in(here.folder, secrets) == []
+
+    run(body)
+
+
+def test_what_may_not_be_erased_is_refused_with_a_reason(database: Database, tmp_path: Path) -> None:
+    """Held, still running, not there, nobody said why: nothing is written."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            running = await here.system.submit(waiting, 1)
+            lake = here.folder
+
+            async def refused(kind: type[Exception], match: str, which: str, cells: list[str] | None, why: str) -> None:
+                with pytest.raises(kind, match=match):
+                    keys = None if cells is None else [cell_key(c) for c in cells]
+                    await erase(database, lake, "default", which, keys, by="ann", reason=why)
+
+            await refused(Refused, "say why", job, None, " ")
+            await refused(Refused, "no cell 'arg'.*it has", job, ["1/arg"], "x")
+            await refused(Refused, "names no cell", job, ["args"], "x")
+            await refused(Refused, "no job", job[:-1] + "0", None, "x")
+            await refused(Conflict, "when it has ended", running, None, "x")
+            await hold(database, "default", job, by="ann", reason="case 7")
+            await refused(Refused, "legal hold .case 7.", job, None, "x")
+            assert here.count("erasures") == 0
+
+    run(body)
+
+
+def test_a_dry_run_names_cells_and_a_second_erasure_takes_nothing(database: Database, tmp_path: Path) -> None:
+    """A whole value goes with its parts, once."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            cells = await addresses(here, job)
+            parent = [(seq, name.split("/")[0]) for seq, name in cells]
+
+            async def asked(dry_run: bool = False) -> tuple[int, int]:
+                done = await erase(
+                    database, here.folder, "default", job, parent, by="a", reason="r", dry_run=dry_run
+                )  # fmt: skip
+                return len(done.cells), len(done.before)
+
+            said = await asked(dry_run=True)
+            assert said[0] > len(cells)
+            assert here.count("erasures") == 0
+            assert await asked() == said
+            assert await asked() == (0, said[0])
+
+    run(body)
