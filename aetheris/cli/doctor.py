@@ -21,7 +21,7 @@ OK, WARN, BAD = "ok", "look", "bad"
 STYLES = {OK: "green", WARN: "yellow", BAD: "bold red"}
 DISK_LOW_BYTES = 1_000_000_000
 CLOCK_OFF_SECONDS = 1.0
-ROLES: tuple[Role, ...] = ("app", "worker", "mirror")
+ROLES: tuple[Role, ...] = ("app", "worker", "mirror", "keeper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ async def _look() -> list[Finding]:
             ("walls", _walls),
             ("clock", _clock),
             ("work", _work),
+            ("retention", _retention),
         ]
         for what, look in looks:
             try:
@@ -115,6 +116,19 @@ async def _work(database: Database) -> Finding:
     if counts["doubt"]:
         return Finding("work", WARN, f"{text}; {counts['doubt']} jobs have a call in doubt: `aetheris jobs --parked`")
     return Finding("work", OK, text)
+
+
+async def _retention(database: Database) -> Finding:
+    async with await database.connect("keeper") as connection:
+        counts = await health.retention(connection)
+    text = ", ".join(f"{counts[name]} {name}" for name in ("unsealed", "held", "collected"))
+    if counts["broken"]:
+        broken = f"{counts['broken']} finished jobs contradict themselves: `aetheris seal` names them"
+        return Finding("retention", BAD, f"{text}; {broken}")
+    if counts["erasing"]:
+        erasing = f"{counts['erasing']} erased cells may lie in the lake: `aetheris mirror --follow` takes them"
+        return Finding("retention", WARN, f"{text}; {erasing}")
+    return Finding("retention", OK, text)
 
 
 def _disk() -> Finding:

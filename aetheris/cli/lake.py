@@ -19,7 +19,9 @@ from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
+from aetheris.runtime.housekeeping import duties, keep
 from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store.database import default_home
 from aetheris.store.mirror_rows import MirrorSource
@@ -41,6 +43,8 @@ def lake_folder(place: Path | None) -> Path:
 @json_option
 def mirror(place: Path | None, following: bool, screen: Screen) -> None:
     """Bring the lake up to date with the database: gap-free, exactly once, one cut over all tables.
+
+    With --follow it also seals finished jobs, erases, collects (runtime.gc) and compacts.
 
     \b
     Example:  aetheris mirror --follow
@@ -74,7 +78,11 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
             tell_round(round_, folder, screen)
             rounds[:] = [round_]
 
-        await follow(source, lake, done, stop=stop)
+        def kept(name: str, words: str, seconds: float) -> None:
+            screen.fact(name, words, seconds)
+
+        every = duties(system.database, source, lake, system.config.runtime.gc, by=whoami())
+        await asyncio.gather(follow(source, lake, done, stop=stop), keep(every, kept, stop))
         return rounds
     finally:
         lake.close()

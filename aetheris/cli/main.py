@@ -44,6 +44,11 @@ COMMANDS = {
     "mirror": "lake",
     "check": "lake",
     "query": "lake",
+    "compact": "keep",
+    "seal": "keep",
+    "hold": "keep",
+    "gc": "keep",
+    "erase": "keep",
     "export": "evidence",
     "verify": "evidence",
 }

@@ -3,6 +3,7 @@
     AetherisError
      +-- Refused    the request breaks a rule; nothing was written; change it
      |    +-- Diverged   the code no longer does what its record says
+     |    +-- Erased     a value that this needs was erased on request
      +-- Denied     you may not; nothing was written; ask for the right
      +-- Conflict   another write came first; read again, then decide again
      +-- Lost       the lease is gone; stop, retry nothing under it
@@ -43,6 +44,10 @@ class Diverged(Refused):
         self.step = step
         self.recorded = recorded
         self.actual = actual
+
+
+class Erased(Refused):
+    """What was asked for needs a value that was erased on a person's request."""
 
 
 class Denied(AetherisError):

@@ -76,8 +76,8 @@ def rewrite(
         made = _commit(head, folder, set(paths), written)
     except BaseException as error:
         if not isinstance(error, Doubtful):  # then they may belong to the table
-            for file in writer.files:
-                (folder / file.path).unlink(missing_ok=True)
+            for made_file in writer.files:
+                (folder / made_file.path).unlink(missing_ok=True)
         raise
     return Rewritten(made, tuple(paths), tuple(f.path for f in written), kept.num_rows)
 

@@ -108,8 +108,8 @@ class Collection(_Section):
 
     enabled: Flag = True
     interval: Duration = DAY_SECONDS
-    ttl_days: Count = 90
-    batch_size: Count = 1000
+    ttl_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] = 90
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1000
 
 
 class Runtime(_Section):
@@ -151,7 +151,7 @@ class Monitoring(_Section):
 
 
 #: Keys that are checked, and that nothing reads yet: `config check` says so.
-NOT_READ_YET = ("api", "runtime.snapshot", "runtime.gc", "rate_limits.llm")
+NOT_READ_YET = ("api", "runtime.snapshot", "rate_limits.llm")
 
 
 class Config(_Section):

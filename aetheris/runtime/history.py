@@ -10,7 +10,7 @@ import orjson
 from aetheris.domain import cells, merkle
 from aetheris.domain.cells import Cell
 from aetheris.domain.encode import body_value
-from aetheris.domain.errors import Corrupt, Refused
+from aetheris.domain.errors import Corrupt, Erased
 from aetheris.domain.events import Event
 from aetheris.runtime.agents import Agent
 from aetheris.store.history import Record
@@ -127,12 +127,17 @@ class History:
         return event.type in _RESOLVES and "retry_after_us" not in event.data
 
     def value(self, event: Event, name: str) -> Any:
-        """Return the value of cell `name` of `event`, its sensitive parts in place; None when there is none."""
+        """Return the value of cell `name` of `event`, its sensitive parts in place; None when there is none.
+
+        Errors: Erased, for the value or any part of it.
+        """
         if name not in event.cells:
             return None
         cell = self.cells.get((event.seq, name))
-        if cell is None or cell.body is None:
+        if cell is None:
             return None
+        if cell.body is None:
+            raise _erased(event, name)
         value = body_value(cell.body)
         if b'$cell"' not in cell.body:
             return value
@@ -140,6 +145,8 @@ class History:
         bodies = {name: value}
         for part in event.cells:
             found = self.cells.get((event.seq, part)) if part.startswith(inside) else None
+            if found is not None and found.body is None:
+                raise _erased(event, part)
             if found is not None and found.body is not None:
                 bodies[part] = body_value(found.body)
         return cells.assemble(name, bodies)
@@ -151,7 +158,7 @@ class History:
         event, name = (self.genesis, "input") if self.checkpoint is None else (self.checkpoint, "state")
         cell = self.cells.get((event.seq, name))
         if cell is None or cell.body is None:
-            raise Refused(f"the job's {name} was erased: it can't go on")
+            raise _erased(event, name)
         return (agent.input_value(self.value(event, name)),)
 
     def add(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
@@ -179,3 +186,7 @@ def _event(line: bytes) -> Event:
     # The leaf has just been checked, and only our own append writes lines: parse, don't re-validate.
     v = orjson.loads(line)
     return Event(v["at"], v["by"], v["cells"], v["data"], v["epoch"], v["prev"], v["seq"], v["step"], v["type"])
+
+
+def _erased(event: Event, name: str) -> Erased:
+    return Erased(f"event {event.seq}: its {name} was erased, so what the code made of it can't be run again")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from aetheris.domain.cells import commitment
-from aetheris.domain.errors import Corrupt, Diverged, Lost, Refused
+from aetheris.domain.errors import Corrupt, Diverged, Erased, Lost, Refused
 from aetheris.domain.events import TERMINAL_TYPES, Event
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Cancelled
@@ -55,8 +55,8 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     """Run `agent`'s code against `record` and say whether it does the same.
 
     Starts at the job's last checkpoint, where it has one, as a worker would.
-    Errors: Corrupt when the record itself is broken; Refused when its input
-    was erased.
+    Errors: Corrupt when the record itself is broken; Erased when a value that
+    the code was given is gone.
     """
     row = record.row
     if agent.name != row.agent:
@@ -77,7 +77,7 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
         return Replayed(count, False, "diverged", str(error))
     except Cancelled:
         return _compare(count, last, "cancelled", "job_cancelled" if last.type != "job_failed" else "job_failed")
-    except Corrupt:
+    except (Corrupt, Erased):
         raise
     except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
         same = last.type == "job_failed" and last.data["reason"] == type(error).__name__

@@ -46,3 +46,18 @@ async def work(connection: Connection) -> dict[str, int]:
         row = await cursor.fetchone()
     assert row is not None
     return dict(row)
+
+
+async def retention(connection: Connection) -> dict[str, int]:
+    """Return how many finished jobs wait for a seal, contradict themselves, are held, left; and cells to erase yet."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT (SELECT count(*) FROM aetheris.jobs WHERE status IN (2, 3, 4) AND seal_state = 0) AS unsealed,"
+            " (SELECT count(*) FROM aetheris.jobs WHERE seal_state = 2) AS broken,"
+            " (SELECT count(*) FROM aetheris.legal_holds WHERE released_at IS NULL) AS held,"
+            " (SELECT count(*) FROM aetheris.job_tombstones) AS collected,"
+            " (SELECT count(*) FROM aetheris.erasures WHERE lake_erased_at IS NULL) AS erasing"
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return dict(row)

@@ -94,7 +94,7 @@ def test_a_mirror_that_goes_on_meanwhile_loses_nothing(world: World) -> None:
     many_rounds(world, 4)
 
     async def both() -> None:
-        stop = time.monotonic() + 6
+        stop = time.monotonic() + 4
 
         async def mirrors() -> None:
             lake, n = world.lake(), 0
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_left_as_it_is(world: World) -> None:
 def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:
     """SIGKILL at many moments of a merge; a copy of the lake after each opens, and the next one goes on."""
     many_rounds(world, 5)
-    for n in range(8):
+    for n in range(5):
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.store.compact_once", world.database.admin_dsn, str(world.folder)],
             stdout=subprocess.PIPE,
