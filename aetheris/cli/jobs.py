@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import click
@@ -23,9 +24,10 @@ STYLES = {"completed": "green", "failed": "red", "parked": "yellow", "running": 
     "--status", "words", multiple=True, type=click.Choice(WORDS), help="Only jobs in this status; may be given often."
 )
 @click.option("--parked", is_flag=True, help="Only what waits for a person, with the reason.")
+@click.option("--collected", is_flag=True, help="Jobs that left PostgreSQL: still traced and exported, from the lake.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @json_option
-def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, screen: Screen) -> None:
+def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: bool, limit: int, screen: Screen) -> None:
     """List jobs, newest first.
 
     \b
@@ -33,6 +35,9 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, sc
     """
     if parked:
         _parked(agent, limit, screen)
+        return
+    if collected:
+        _collected(limit, screen)
         return
     statuses = [JobStatus[w.upper()] for w in words]
     found = with_system(lambda system: system.listing(agent=agent, statuses=statuses, limit=limit))
@@ -69,6 +74,22 @@ def _parked(agent: str | None, limit: int, screen: Screen) -> None:
         [[short[r.job], r.agent, ago(r.updated_at), r.waits_for, why] for r, why in found],
         right=(2,),
     )
+
+
+def _collected(limit: int, screen: Screen) -> None:
+    """List the jobs that left the store on record, latest first."""
+    found = with_system(lambda system: system.collected(limit))
+    screen.json([{**dataclasses.asdict(t), "head_leaf": t.head_leaf.hex()} for t in found])
+    if not found:
+        screen.line("no job was collected")
+        return
+    short = short_ids([t.job for t in found])
+    rows = [
+        [short[t.job], t.agent, str(t.event_count), f"{t.ended_at:%Y-%m-%d}", f"{t.collected_at:%Y-%m-%d}", t.key or ""]
+        for t in found
+    ]
+    screen.table(["JOB", "AGENT", "EVENTS", "ENDED", "COLLECTED", "KEY"], rows, right=(2,))
+    screen.line(f"{len(found)} collected; `aetheris trace` and `aetheris export` read them from the lake", style="dim")
 
 
 def needs_a_person(waits_for: str) -> bool:

@@ -17,7 +17,7 @@ from aetheris.lake import Lake
 from aetheris.runtime import erasure
 from aetheris.runtime.archive import compact as compacted
 from aetheris.runtime.archive import erase_in_lake
-from aetheris.runtime.collection import Collector
+from aetheris.runtime.collection import Collected, Collector
 from aetheris.runtime.sealing import seal_finished
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
@@ -123,7 +123,7 @@ def gc(place: Path | None, days: int | None, dry_run: bool, screen: Screen) -> N
     """
     folder = lake_folder(place)
 
-    async def work(system: AsyncSystem) -> dict[str, object]:
+    async def work(system: AsyncSystem) -> Collected:
         keys = system.config.runtime.gc
         collector = Collector(
             system.database,
@@ -132,20 +132,17 @@ def gc(place: Path | None, days: int | None, dry_run: bool, screen: Screen) -> N
             batch=keys.batch_size,
             by=whoami(),
         )
-        return asdict(await collector.run(dry_run=dry_run))
+        return await collector.run(dry_run=dry_run)
 
     done = with_system(work)
-    jobs, kept, rows = done["jobs"], done["kept"], done["rows"]
-    assert isinstance(jobs, int)
-    assert isinstance(kept, dict)
-    assert isinstance(rows, dict)
     if dry_run:
-        screen.fact("would go", f"{plural(jobs, 'job')} that ended more than {done['days']} days ago")
+        screen.fact("would go", f"{plural(done.jobs, 'job')} that ended more than {done.days} days ago")
     else:
-        screen.fact("collected", f"{plural(jobs, 'job')}, {plural(sum(rows.values()), 'row')}")
-    for reason, count in sorted(kept.items()):
+        screen.fact("collected", f"{plural(done.jobs, 'job')}, {plural(done.rows.total(), 'row')}")
+    kept = {reason: count for reason, count in sorted(done.kept.items()) if count}
+    for reason, count in kept.items():
         screen.fact("stays", f"{plural(count, 'job')}: {reason}")
-    screen.json(done)
+    screen.json({"dry_run": dry_run, "days": done.days, "jobs": done.jobs, "rows": dict(done.rows), "kept": kept})
 
 
 @click.command()

@@ -33,6 +33,7 @@ from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database, as_tenant, default_home
 from aetheris.store.jobs import JobRow
 from aetheris.store.migrate import migrate
+from aetheris.store.tombstones import Tombstone
 
 T = TypeVar("T")
 POOL_SIZE = 4
@@ -148,6 +149,11 @@ class AsyncSystem:
             seal = await seals.find(connection, self.tenant, row.job)
             erased = await seals.erased(connection, self.tenant, row.job)
         return JobRecord(row, found[self.tenant, row.job], ledger, seal, erased)
+
+    async def collected(self, limit: int = 50) -> list[Tombstone]:
+        """Return the jobs that left the store on record, latest first."""
+        async with as_tenant(self._pool, self.tenant) as connection:
+            return await tombstones.listing(connection, self.tenant, limit)
 
     async def why_parked(self, row: JobRow) -> str:
         """Return why a resting job waits, in words: the reason on record, or what an approval asks."""

@@ -214,9 +214,7 @@ def test_a_replay_of_an_erased_value_says_so(database: Database, tmp_path: Path,
             key = next(k for k in record.stored.cells if k[1] == name)
             await erase(database, here.folder, "default", job, [key], by="ann", reason="asked")
             again = await here.system.record(job)
-            if name.startswith(
-                "args"
-            ):  # the code makes its arguments itself
+            if name.startswith("args"):  # the code makes its arguments itself
                 assert (await replay(trip, again)).same
                 return
             with pytest.raises(Erased, match=f"its {name} was erased"):

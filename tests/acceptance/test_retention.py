@@ -1,0 +1,160 @@
+"""The operator keeps a store small: seals, holds, collects, erases, compacts; every refusal has words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from aetheris.store.database import Database
+
+AGENT = """
+import aetheris as ae
+
+@ae.tool
+async def refund(cents: int) -> str:
+    return f"paid {cents}"
+
+@ae.agent(version="1")
+async def desk(ctx: ae.Context, cents: int) -> str:
+    return await ctx.call(refund, cents=cents)
+"""
+
+
+class Terminal:
+    """A folder with an agent, and the command line in it."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder, self.database = folder, database
+        self.env = {**os.environ, "AETHERIS_DSN": database.admin_dsn, "AETHERIS_HOME": str(folder / "home")}
+        (folder / "agents.py").write_text(AGENT)
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Run a command; return what it prints, or its one line of complaint."""
+        done = subprocess.run(
+            [sys.executable, "-m", "aetheris", *words],
+            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        if code:
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        return done.stderr if code else done.stdout
+
+    def json(self, *words: str) -> Any:
+        """Run a command with --json and return its document."""
+        return json.loads(self.run(*words, "--json"))
+
+    def ran(self, cents: int) -> str:
+        """Run a job to its end; return its id."""
+        (self.folder / "in.json").write_text(str(cents))
+        return str(self.json("submit", "agents:desk", "-i", "in.json", "--wait")["job"])
+
+    def aged(self) -> None:
+        """Make what there is a hundred days older."""
+        with psycopg.connect(self.database.admin_dsn) as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute(
+                "UPDATE aetheris.jobs SET created_at = created_at - interval '100 days',"
+                " updated_at = updated_at - interval '100 days'"
+            )
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, database: Database) -> Terminal:
+    """A terminal."""
+    return Terminal(tmp_path, database)
+
+
+def test_from_end_to_archive(terminal: Terminal) -> None:
+    """Sealed, mirrored, held, collected; traced and exported from the lake to the byte; erased there too."""
+    job = terminal.ran(700)
+    assert terminal.json("seal")["sealed"] == 1
+    terminal.run("mirror")
+    before = terminal.run("trace", job[:8])
+    terminal.run("export", job[:8], "-o", "before.zip")
+    terminal.aged()
+    terminal.run("hold", job[:8], "--why", "case 7")
+    assert "case 7" in terminal.run("hold")
+    assert terminal.json("gc")["kept"] == {"held": 1}
+    assert "legal hold" in terminal.run("erase", job[:8], "--all", "--why", "x", code=2)
+    terminal.run("hold", job[:8], "--release", "--why", "settled")
+    assert "1 job" in terminal.run("gc", "--dry-run")
+    assert terminal.json("gc")["jobs"] == 1
+    assert job[:8] not in terminal.run("jobs")
+    assert terminal.run("trace", job[:8]) == before
+    terminal.run("export", job[:8], "-o", "after.zip")
+    assert (terminal.folder / "before.zip").read_bytes() == (terminal.folder / "after.zip").read_bytes()
+    assert "collected" in terminal.run("jobs", "--collected")
+    done = terminal.json("erase", job[:8], "1/input", "--why", "request of today")
+    assert done["cells"] == [[1, "input"]]
+    terminal.run("export", job[:8], "-o", "erased.zip")
+    assert "1 erased on record" in subprocess.run(
+        [sys.executable, "-m", "aetheris", "verify", "erased.zip"],
+        cwd=terminal.folder, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    terminal.run("check")
+    assert "1 collected" in terminal.run("doctor")
+    # Without its lake the job is known, and where it should be is said.
+    (terminal.folder / "home" / "lake").rename(terminal.folder / "elsewhere")
+    assert "was collected and is in the lake only" in terminal.run("trace", job[:8], code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("gc", "--older-than", "0"), "makes no sense"),
+        (("gc", "--older-than", "-90"), "makes no sense"),
+        (("gc", "--lake", "nowhere"), "no such folder"),
+        (("hold", "zzz", "--why", "x"), "no job starts with"),
+        (("erase", "zzz", "--all", "--why", "x"), "no job starts with"),
+        (("erase", "zzz", "--why", "x"), "name cells as EVENT/NAME"),
+        (("erase", "zzz", "args", "--why", "x"), "names no cell"),
+    ],
+)
+def test_bad_input_is_one_line(terminal: Terminal, words: tuple[str, ...], says: str) -> None:
+    """What, where, what to do; nothing is lost."""
+    if words[:2] == ("gc", "--lake"):
+        terminal.ran(1)
+        terminal.run("seal")
+        terminal.aged()
+        assert says in terminal.run(*words, code=2)
+        return
+    assert says in terminal.run(*words, code=2)
+
+
+def test_a_mirror_that_follows_keeps_the_house(terminal: Terminal) -> None:
+    """Nobody has to think of seals, collections and erasures: they happen beside the rounds."""
+    job = terminal.ran(5)
+    terminal.run("seal")
+    terminal.run("mirror")
+    terminal.aged()
+    late = terminal.ran(6)
+    (terminal.folder / "aetheris.yaml").write_text("runtime:\n  gc:\n    interval: 1s\n")
+    with (terminal.folder / "log").open("w") as log:
+        mirror = subprocess.Popen(
+            [sys.executable, "-m", "aetheris", "mirror", "--follow"],
+            cwd=terminal.folder, env=terminal.env, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            rows = [r["job"] for r in terminal.json("jobs")]
+            told = (terminal.folder / "log").read_text()
+            if rows == [late] and "sealed" in told and "collected" in told:
+                break
+            time.sleep(0.3)
+        else:
+            raise AssertionError((terminal.folder / "log").read_text())
+    finally:
+        mirror.send_signal(signal.SIGTERM)
+        assert mirror.wait(30) == 0
+    assert terminal.json("trace", job[:8])["status"] == "completed"
