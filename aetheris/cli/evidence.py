@@ -37,7 +37,8 @@ def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None
     out = output or Path(f"evidence-{record.row.job[:8]}.zip")
     summary = write(evidence_source(record), out, damaged=damaged)
     sealed = "" if summary.sealed else ", unsealed: the job has not ended"
-    screen.fact("evidence", f"{out}, {size(summary.size)}: {summary.verdict.word} (unsigned){sealed}")
+    signed = "" if record.seal is not None and record.seal.dsse is not None else " (unsigned)"
+    screen.fact("evidence", f"{out}, {size(summary.size)}: {summary.verdict.word}{signed}{sealed}")
     screen.json(
         {
             "file": str(out),
@@ -53,14 +54,15 @@ def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trust", type=click.Path(path_type=Path), help="Public keys that you were given, not by the package.")
 @json_option
-def verify(file: Path, screen: Screen) -> int:
+def verify(file: Path, trust: Path | None, screen: Screen) -> int:
     """Verify an evidence zip, offline. Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable.
 
     \b
-    Example:  aetheris verify e.zip
+    Example:  aetheris verify e.zip --trust acme.pub
     """
-    verdict = judge(file)
+    verdict = judge(file, trust=trust)
     show_verdict(verdict, screen)
     screen.json(verdict.to_dict())
     return verdict.exit_code

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from aetheris.domain.errors import Refused
 from aetheris.evidence.verify import verify
 
 
@@ -18,8 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the evidence zip")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument("--trust", type=Path, metavar="KEYS", help="public keys that you were given, from elsewhere")
     given = parser.parse_args(arguments)
-    verdict = verify(given.file)
+    try:
+        verdict = verify(given.file, trust=given.trust)
+    except Refused as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     # ASCII in both forms, so that no terminal's encoding can fail on a stranger's text.
     text = json.dumps(verdict.to_dict(), indent=2) if given.json else str(verdict)
     sys.stdout.write(

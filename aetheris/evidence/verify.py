@@ -4,7 +4,7 @@
     2  integrity      lines, hashes, links, Merkle root
     3  completeness   as many events as the seal counts, from a first to a last
     4  ledger         events and tool ledger tell one story
-    5  authenticity   the seal is well formed and over these bytes; whose it is needs a signature and a key
+    5  authenticity   the seal is well formed, over these bytes, and signed by a key that the verifier was given
     6  log            its place in a transparency log
     7  time           events in order of time; when it was sealed needs a timestamp
     8  disclosure     every cell shown true, or missing for a reason
@@ -16,16 +16,18 @@ After a failed container nothing else is judged. The standard library and
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from aetheris.domain import canonical
-from aetheris.domain.errors import Corrupt, Refused, Unusable
-from aetheris.evidence import disclosure, format, seal, story
+from aetheris.domain.errors import Corrupt, Unusable
+from aetheris.evidence import authenticity, disclosure, format, seal, story
 from aetheris.evidence.disclosure import Counts
+from aetheris.evidence.dsse import PublicKey
 from aetheris.evidence.format import LIMITS, Limits
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.seal import Seal
 from aetheris.evidence.story import Story
+from aetheris.evidence.trust import keys, read_trust
 from aetheris.evidence.verdict import (
     BROKEN,
     LAYERS,
@@ -41,26 +43,21 @@ from aetheris.evidence.verdict import (
 def verify(source: Path | bytes, *, trust: Path | bytes | None = None, limits: Limits = LIMITS) -> Verdict:
     """Return what can be said of a package; no input makes it raise, write, or reach out.
 
-    `trust` is a public key to hold the seal's signature against.
-
-    Errors: Refused when `trust` is given: this version checks no signature, and
-    must not seem to.
+    `trust` is a file of public keys, or its bytes, to hold the seal's signature
+    against (trust.py). Errors: Refused, for a file that is none.
     """
-    if trust is not None:
-        raise Refused(
-            "this version checks no signatures; verify without a key to see whether the package is consistent"
-        )
+    trusted = () if trust is None else read_trust(trust) if isinstance(trust, Path) else keys(trust, "given")
     try:
         package = open_package(source, limits)
-        return judge(package)
+        return judge(package, trusted)
     except Unusable as error:
         return _stopped(UNUSABLE, str(error), "")
     except Corrupt as error:
         return _stopped(BROKEN, str(error), error.where, error.expected, error.found)
 
 
-def judge(package: Package) -> Verdict:
-    """Return the verdict on a package whose container is sound. Errors: Unusable beyond a limit."""
+def judge(package: Package, trusted: Sequence[PublicKey] = ()) -> Verdict:
+    """Return the verdict on a package whose container is sound, given these keys. Errors: Unusable beyond a limit."""
     findings = Findings()
     the_story = story.read(package, findings)
     rows = disclosure.read_rows(package, findings)
@@ -68,19 +65,17 @@ def judge(package: Package) -> Verdict:
     story.check_binding(package, the_story, the_seal, findings)
     story.check_completeness(the_story, the_seal, findings)
     story.check_ledger(package, the_story, the_seal, findings)
+    signer = authenticity.check(package, trusted, the_story.last.at if the_story.last else None, findings)
     counts = disclosure.check(package, the_story, rows, findings)
     if package.manifest.damaged and not any(findings.by_layer.values()):
         # Whoever exported it saw damage: a package that can't show it must not pass for sound.
         findings.add("integrity", "the exporter marked it damaged", format.MANIFEST)
-    layers = _layers(package, the_story, the_seal, counts, findings)
+    layers = _layers(package, the_story, the_seal, counts, findings, _whose(package, signer, trusted))
     manifest = package.manifest
     return Verdict(layers, exit_code(layers), manifest.tenant, manifest.job, manifest.damaged)
 
 
 def _read_seal(package: Package, findings: Findings) -> Seal | None:
-    for name in (format.MANIFEST_DSSE, format.SEAL_DSSE):
-        if name in package:
-            _check_envelope(package, name, findings)
     data = package.member(format.SEAL) if format.SEAL in package else None
     digest = None if data is None else hashlib.sha256(data).hexdigest()
     if package.manifest.seal != digest:
@@ -99,30 +94,36 @@ def _read_seal(package: Package, findings: Findings) -> Seal | None:
     return the_seal
 
 
-def _check_envelope(package: Package, name: str, findings: Findings) -> None:
-    try:
-        canonical.loads(package.member(name), limit=package.limits.document_bytes)
-    except Corrupt as error:
-        findings.add("authenticity", str(error), name)
-
-
 def _layers(
-    package: Package, story: Story, the_seal: Seal | None, counts: Counts, findings: Findings
+    package: Package,
+    story: Story,
+    the_seal: Seal | None,
+    counts: Counts,
+    findings: Findings,
+    whose: tuple[str, str],
 ) -> tuple[Layer, ...]:
     sealed = format.SEAL in package
     unsealed = "" if the_seal else ("the seal can't be read" if sealed else "no seal: nothing says how many events")
-    signed = format.SEAL_DSSE in package
     judged = (
         ("container", f"{len(package.spans)} members, stored, no bytes between them", ""),
         ("integrity", f"{story.count} events, head {story.head[:8]}…", ""),
         ("completeness", f"{story.count} of {story.count} counted by the seal", unsealed),
         ("ledger", f"{len(story.rows)} calls, events and ledger agree", ""),
-        ("authenticity", "", "signed, but no key was given to check it by" if signed else "no signature over a seal"),
+        ("authenticity", *whose),
         ("log", "", _absent(package, format.TLOG_PROOF, "log proof")),
         ("time", "", _absent(package, format.TIMESTAMP, "timestamp")),
         ("disclosure", _shown(counts), ""),
     )
     return tuple(findings.layer(name, passed, not_shown=reason) for name, passed, reason in judged)
+
+
+def _whose(package: Package, signer: PublicKey | None, trusted: Sequence[PublicKey]) -> tuple[str, str]:
+    """Return what is said of the signer where it is known, and why it is not where it is not."""
+    if signer is not None:
+        return f"sealed by {signer.name} (given by you)", ""
+    if format.SEAL_DSSE not in package:
+        return "", "no signature over a seal"
+    return "", "signed by a key that you did not give" if trusted else "signed, but no key was given to check it by"
 
 
 def _absent(package: Package, name: str, thing: str) -> str:

@@ -36,9 +36,12 @@ def open(path: str | Path) -> Desk:
     return Desk(open_source(Path(path)))
 
 
-def verify(path: str | Path) -> Judgement:
-    """Return the verdict over an evidence zip; never raises for what is in it."""
-    return Judgement(judge(Path(path)))
+def verify(path: str | Path, trust: str | Path | None = None) -> Judgement:
+    """Return the verdict over an evidence zip; never raises for what is in it.
+
+    `trust` is a file of public keys that you were given. Errors: Refused, when it is none.
+    """
+    return Judgement(judge(Path(path), trust=None if trust is None else Path(trust)))
 
 
 class Desk:

@@ -12,6 +12,7 @@ from aetheris.domain import cells, encode, events, ledger, merkle
 from aetheris.domain.cells import Cell
 from aetheris.evidence import archive, parts, seal
 from aetheris.evidence.disclosures import Disclosure
+from aetheris.evidence.dsse import Signer
 from aetheris.evidence.parts import Parts
 from aetheris.evidence.seal import Seal
 from aetheris.evidence.source import Erasure, SealMembers, Source
@@ -21,6 +22,8 @@ from aetheris.evidence.verify import verify
 TENANT, JOB, CONFIG = "acme", "7kq2m0v9d3x8t1c5z6b4n7h2j0r9f8s3w1g5y6k4", "c0" * 32
 EMAIL = (4, "args/passenger/email")
 INPUT = (1, "input")
+#: The tests' own signers: who seals, and a stranger.
+SIGNER, STRANGER = Signer("acme-2026", b"\x01" * 32), Signer("mallory", b"\x02" * 32)
 
 
 @dataclass(frozen=True)
@@ -233,9 +236,9 @@ def dumps(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
-def judged(data: bytes, layer: str, code: int) -> Verdict:
+def judged(data: bytes, layer: str, code: int, trust: bytes | None = None) -> Verdict:
     """Verify, and hold the verdict to the layer and exit code that the table names."""
-    verdict = verify(data)
+    verdict = verify(data, trust=trust)
     said = f"\n{verdict}"
     assert verdict.exit_code == code, said
     json.loads(json.dumps(verdict.to_dict()))

@@ -81,9 +81,9 @@ def test_a_file_that_cannot_be_read_is_unusable_in_one_line(what: str, tmp_path:
     assert "\x1b" not in str(verdict)
 
 
-def test_a_key_is_never_seemingly_used() -> None:
-    """Until signatures are checked, a given key must not look as if it had been."""
-    with pytest.raises(Refused, match="checks no signatures"):
+def test_what_is_no_key_is_never_seemingly_used() -> None:
+    """A verdict without the key that somebody meant to give would look like one with it."""
+    with pytest.raises(Refused, match="not a public key"):
         verify(package(base().members()), trust=b"key")
 
 

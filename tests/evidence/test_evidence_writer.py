@@ -18,7 +18,8 @@ import pytest
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
 from aetheris.evidence import CellSelector, Erasure, SealMembers, Source, open_package, redact, verify, write
-from tests.evidence.evidence_job import EMAIL, Job, Spec, base, edited, genesis
+from aetheris.evidence.seal import PAYLOAD_TYPE
+from tests.evidence.evidence_job import EMAIL, SIGNER, Job, Spec, base, edited, genesis
 
 
 def written(source: Source, **options: bool) -> bytes:
@@ -148,7 +149,7 @@ def test_stored_seal_members_are_carried_byte_for_byte() -> None:
     """A signature is made once; every later export holds the same."""
     source = shown_job().source()
     statement = open_package(written(source)).member("seal.json")
-    seal = SealMembers(statement, b'{"payload":"","payloadType":"x","signatures":[]}', b"proof", b"token")
+    seal = SealMembers(statement, SIGNER.envelope(PAYLOAD_TYPE, statement), b"proof", b"token")
     package = open_package(written(replace(source, seal=seal, trust={"acme.pub": b"key"})))
     assert package.member("seal.json") == statement
     assert [package.member(n) for n in ("log/seal.tlog-proof", "time/seal.tsr", "trust/acme.pub")] == [

@@ -18,7 +18,6 @@ import pytest
 from aetheris.domain import canonical, merkle
 from aetheris.evidence import archive
 from aetheris.evidence.disclosures import Disclosure
-from aetheris.evidence.source import SealMembers
 from tests.evidence.evidence_job import (
     LAYER,
     Job,
@@ -263,18 +262,6 @@ def test_a_seal_over_something_else_fails_as_a_statement(how: str) -> None:
         manifest = members["manifest.json"].replace(b'"seal":"' + digest, b'"seal":"' + b"ab" * 32)
         data = archive.build(members | {"manifest.json": manifest})
     judged(data, "authenticity", 1)
-
-
-def test_H62_a_package_without_a_signature_is_only_consistent() -> None:
-    """Anyone can make one."""
-    judged(package(job().members()), "authenticity", 3)
-
-
-def test_H63_a_key_in_the_package_is_never_trusted() -> None:
-    """It came from whoever made the package."""
-    seal = SealMembers(job().members()["seal.json"], b'{"payload":"","payloadType":"x","signatures":[]}')
-    verdict = judged(package(job().members(seal=seal, trust={"acme.pub": b"key"})), "authenticity", 3)
-    assert "no key was given" in verdict["authenticity"].summary
 
 
 def test_every_row_of_the_section_has_a_case() -> None:

@@ -9,8 +9,9 @@ from functools import cache
 import pytest
 
 from aetheris.evidence import archive
+from aetheris.evidence.seal import PAYLOAD_TYPE
 from aetheris.evidence.source import SealMembers
-from tests.evidence.evidence_job import LAYER, Job, base, edited, judged, package
+from tests.evidence.evidence_job import LAYER, SIGNER, Job, base, edited, judged, package
 
 Spoil = Callable[[bytes], bytes]
 EVENT = 12
@@ -121,7 +122,7 @@ PLACES: dict[str, tuple[str, Callable[[Spoil], bytes]]] = {
     "seal.json": ("AUT", lambda spoil: package(
         job().members() | {"seal.json": spoil(job().members()["seal.json"])})),
     "seal.dsse": ("AUT", lambda spoil: package(job().members(seal=SealMembers(
-        job().members()["seal.json"], spoil(b'{"payload":"","payloadType":"t","signatures":[]}'))))),
+        job().members()["seal.json"], spoil(SIGNER.envelope(PAYLOAD_TYPE, job().members()["seal.json"])))))),
 }  # fmt: skip
 
 
