@@ -18,7 +18,7 @@ from aetheris.runtime import erasure
 from aetheris.runtime.archive import compact as compacted
 from aetheris.runtime.archive import erase_in_lake
 from aetheris.runtime.collection import Collected, Collector
-from aetheris.runtime.sealing import seal_finished
+from aetheris.runtime.sealing import seal_finished, signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import retention
@@ -47,9 +47,10 @@ def seal(screen: Screen) -> int:
     """
 
     async def work(system: AsyncSystem) -> tuple[int, list[tuple[str, str]]]:
+        signer = signer_of(system.config.security.evidence_signing)
         count, broken, more = 0, [], True
         while more:
-            done = await seal_finished(system.database, by=whoami())
+            done = await seal_finished(system.database, by=whoami(), signer=signer)
             count, more = count + done.count, done.more
             broken += [(key[1], why) for key, why in done.broken]
         return count, broken
@@ -125,12 +126,14 @@ def gc(place: Path | None, days: int | None, dry_run: bool, screen: Screen) -> N
 
     async def work(system: AsyncSystem) -> Collected:
         keys = system.config.runtime.gc
+        signer = signer_of(system.config.security.evidence_signing)
         collector = Collector(
             system.database,
             folder,
             days=keys.ttl_days if days is None else days,
             batch=keys.batch_size,
             by=whoami(),
+            signer=signer,
         )
         return await collector.run(dry_run=dry_run)
 

@@ -21,6 +21,7 @@ from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
 from aetheris.runtime.housekeeping import duties, keep
 from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.sealing import signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store.database import default_home
@@ -63,6 +64,7 @@ def mirror(place: Path | None, following: bool, screen: Screen) -> None:
 
 async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Screen) -> list[Round]:
     source = MirrorSource(system.database)
+    signer = signer_of(system.config.security.evidence_signing)
     lake = Lake(folder, source.catalog_uri)
     try:
         if not following:
@@ -81,7 +83,7 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
         def kept(name: str, words: str, seconds: float) -> None:
             screen.fact(name, words, seconds)
 
-        every = duties(system.database, source, lake, system.config.runtime.gc, by=whoami())
+        every = duties(system.database, source, lake, system.config.runtime.gc, by=whoami(), signer=signer)
         await asyncio.gather(follow(source, lake, done, stop=stop), keep(every, kept, stop))
         return rounds
     finally:

@@ -49,6 +49,7 @@ COMMANDS = {
     "hold": "keep",
     "gc": "keep",
     "erase": "keep",
+    "keys": "keys",
     "export": "evidence",
     "verify": "evidence",
 }

@@ -25,10 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aetheris.domain.errors import Conflict, Refused
+from aetheris.evidence.dsse import Signer
 from aetheris.lake import OpenedLake, layout, open_lake
 from aetheris.lake.opened import check_bytes, read_files
 from aetheris.lake.schema import DAY_MICROSECONDS
 from aetheris.runtime.audit import entry
+from aetheris.runtime.sealing import signature_holds
 from aetheris.store import audit, retention
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
@@ -51,21 +53,29 @@ class Collected:
     days: int
     jobs: int = 0
     rows: Counter[str] = field(default_factory=Counter)
-    #: Jobs old enough that stay, by reason: running, held, unsealed, broken, parent runs, not in the lake.
+    #: Jobs old enough that stay, by reason: running, held, unsealed, broken, parent runs,
+    #: not in the lake, signature fails.
     kept: Counter[str] = field(default_factory=Counter)
     vacuumed: bool = False
 
 
 class Collector:
-    """Takes finished jobs older than `days` out of the store, into which `lake` was mirrored."""
+    """Takes finished jobs older than `days` out of the store, whose lake is in the folder `lake`.
 
-    def __init__(self, database: Database, lake: Path, *, days: int, batch: int = 1000, by: str) -> None:
+    With `signer`, a seal that is signed must be signed by that key: a job whose
+    seal is not stays, and is counted.
+    """
+
+    def __init__(
+        self, database: Database, lake: Path, *, days: int, batch: int = 1000, by: str, signer: Signer | None = None
+    ) -> None:
         if not 1 <= days <= DAYS_MOST:
             raise Refused(f"a retention of {days} days makes no sense: give 1 to {DAYS_MOST}")
         if not 1 <= batch <= 100_000:
             raise Refused(f"batches of {batch} jobs make no sense: give 1 to 100000")
         self._database, self._folder, self._by = database, lake, by
         self._days, self._batch = days, batch
+        self._signer = signer.public if signer is not None else None
         self._hashed: set[str] = set()
 
     async def run(self, *, dry_run: bool = False) -> Collected:
@@ -127,7 +137,18 @@ class Collector:
                 there = {(key[0], key[1]) for key in stored}
                 absent |= {key for key in keys if key not in there}
         done.kept["not in the lake"] += len(absent)
-        return [key for key in keys if key not in absent]
+        shown = [key for key in keys if key not in absent]
+        forged = await self._forged(connection, shown)
+        done.kept["signature fails"] += len(forged)
+        return [key for key in shown if key not in forged]
+
+    async def _forged(self, connection: Connection, keys: Sequence[JobKey]) -> set[JobKey]:
+        """Return the jobs whose stored signature is not the signer's over their seal."""
+        if self._signer is None or not keys:
+            return set()
+        rows = await retention.keys_of(connection, "seals", ["tenant_id", "job_id", "seal", "dsse"], keys)
+        signed = [(t, j, seal.encode(), dsse.encode()) for t, j, seal, dsse in rows if dsse is not None]
+        return {(t, j) for t, j, seal, dsse in signed if not signature_holds(self._signer, seal, dsse)}
 
     def _keys(
         self, lake: OpenedLake, name: str, columns: Sequence[str], batch: Sequence[Due], days: set[int]

@@ -21,7 +21,11 @@ from aetheris.domain.limits import QPS_MOST, Limit
 
 DAY_SECONDS = 86_400.0
 #: Environment variable -> the key that it overrides.
-SECRETS = {"AETHERIS_DSN": "jobstore.dsn", "AETHERIS_JWT_KEY": "api.middleware.jwt_key"}
+SECRETS = {
+    "AETHERIS_DSN": "jobstore.dsn",
+    "AETHERIS_JWT_KEY": "api.middleware.jwt_key",
+    "AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY": "security.evidence_signing.private_key_base64",
+}
 
 Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0, le=366 * DAY_SECONDS)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65_535)]
@@ -136,6 +140,20 @@ class Api(_Section):
     middleware: Middleware = Middleware()
 
 
+class EvidenceSigning(_Section):
+    """security.evidence_signing"""
+
+    enabled: Flag = False
+    key_id: Name = "default"
+    private_key_base64: SecretStr | None = None
+
+
+class Security(_Section):
+    """security"""
+
+    evidence_signing: EvidenceSigning = EvidenceSigning()
+
+
 class Prometheus(_Section):
     """monitoring.prometheus"""
 
@@ -162,6 +180,7 @@ class Config(_Section):
     worker: WorkerKeys = WorkerKeys()
     runtime: Runtime = Runtime()
     api: Api = Api()
+    security: Security = Security()
     monitoring: Monitoring = Monitoring()
 
     @property

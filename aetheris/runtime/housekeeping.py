@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aetheris.domain.errors import AetherisError
+from aetheris.evidence.dsse import Signer
 from aetheris.lake import Lake
 from aetheris.runtime.archive import compact, erase_in_lake
 from aetheris.runtime.collection import Collector
 from aetheris.runtime.config import Collection
-from aetheris.runtime.sealing import Sign, seal_finished
+from aetheris.runtime.sealing import seal_finished
 from aetheris.store.database import Database
 from aetheris.store.mirror_rows import MirrorSource
 
@@ -62,12 +63,12 @@ async def _again(duty: Duty, done: Callable[[str, str, float], None], stop: asyn
 
 
 def duties(
-    database: Database, source: MirrorSource, lake: Lake, gc: Collection, *, by: str, sign: Sign | None = None
+    database: Database, source: MirrorSource, lake: Lake, gc: Collection, *, by: str, signer: Signer | None = None
 ) -> list[Duty]:
     """Return the duties of a store and its lake; collection only where `runtime.gc.enabled` is."""
 
     async def seal() -> str:
-        done = await seal_finished(database, by=by, sign=sign)
+        done = await seal_finished(database, by=by, signer=signer)
         return f"{done.count} jobs" if done.count else ""
 
     async def erase() -> str:
@@ -77,7 +78,8 @@ def duties(
     async def collect() -> str:
         if lake.published().index is None:
             return ""
-        done = await Collector(database, lake.folder, days=gc.ttl_days, batch=gc.batch_size, by=by).run()
+        collector = Collector(database, lake.folder, days=gc.ttl_days, batch=gc.batch_size, by=by, signer=signer)
+        done = await collector.run()
         return f"{done.jobs} jobs, {done.rows.total()} rows" if done.jobs else ""
 
     async def merge() -> str:

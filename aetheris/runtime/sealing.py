@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aetheris.domain.audit import Entry
 from aetheris.domain.errors import Corrupt, Refused
-from aetheris.evidence import Erasure, Source, seal_statement
+from aetheris.evidence import LIMITS, Erasure, Source, dsse, seal_statement
+from aetheris.evidence.dsse import PublicKey, Signer
+from aetheris.evidence.dsse import signer as made_signer
+from aetheris.evidence.seal import PAYLOAD_TYPE
+from aetheris.runtime import metrics
 from aetheris.runtime.audit import entry
+from aetheris.runtime.config import EvidenceSigning
 from aetheris.runtime.export import members
 from aetheris.store import audit, history, seals
 from aetheris.store.append import JobKey
@@ -26,8 +31,32 @@ JOBS_PER_ROUND = 500
 EVENTS_PER_BATCH = 20_000
 
 log = logging.getLogger(__name__)
-#: Returns the DSSE envelope over a statement's bytes.
-Sign = Callable[[bytes], bytes]
+
+
+def signer_of(keys: EvidenceSigning) -> Signer | None:
+    """Return who signs seals, or None where signing is off. Errors: Refused, when it is on and no key is given."""
+    if not keys.enabled:
+        return None
+    if keys.private_key_base64 is None:
+        raise Refused(
+            "security.evidence_signing is enabled and there is no key: set AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY "
+            "(`aetheris keys new NAME` makes one)"
+        )
+    return made_signer(keys.key_id, keys.private_key_base64.get_secret_value())
+
+
+def signature_holds(public: PublicKey, statement: bytes, envelope: bytes) -> bool:
+    """Return whether the stored envelope is this key's over this statement, and count what was found."""
+    try:
+        found = dsse.loads(envelope, LIMITS.document_bytes)
+    except Corrupt:
+        ok = False
+    else:
+        message = dsse.pae(PAYLOAD_TYPE, statement)
+        whole = found.payload_type == PAYLOAD_TYPE and found.payload == statement
+        ok = whole and any(public.verifies(signature, message) for _, signature in found.signatures)
+    metrics.signature_checked(ok=ok)
+    return ok
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +69,7 @@ class Sealed:
 
 
 async def seal_finished(
-    database: Database, *, by: str, sign: Sign | None = None, limit: int = JOBS_PER_ROUND
+    database: Database, *, by: str, signer: Signer | None = None, limit: int = JOBS_PER_ROUND
 ) -> Sealed:
     """Seal up to `limit` finished jobs that have no seal yet; each batch is on its tenants' audit chains.
 
@@ -52,7 +81,7 @@ async def seal_finished(
         waiting = await seals.unsealed(connection, limit)
         for batch in _batches(waiting):
             sources = [await source_of(connection, key) for key in batch]
-            judged = await asyncio.to_thread(lambda sources=sources: [_judge(s, sign) for s in sources])  # type: ignore[misc]
+            judged = await asyncio.to_thread(lambda sources=sources: [_judge(s, signer) for s in sources])  # type: ignore[misc]
             good = [(key, *said) for key, (said, _) in zip(batch, judged, strict=True) if said is not None]
             bad = [(key, why) for key, (said, why) in zip(batch, judged, strict=True) if said is None]
             async with connection.transaction():
@@ -77,12 +106,18 @@ async def source_of(connection: Connection, key: JobKey) -> Source:
     )  # fmt: skip
 
 
-def _judge(source: Source, sign: Sign | None) -> tuple[tuple[bytes, bytes | None] | None, str]:
+def _judge(source: Source, signer: Signer | None) -> tuple[tuple[bytes, bytes | None] | None, str]:
     try:
         statement = seal_statement(source)
     except (Corrupt, Refused) as error:
         return None, str(error)
-    return (statement, None if sign is None else sign(statement)), ""
+    if signer is None:
+        return (statement, None), ""
+    envelope = signer.envelope(PAYLOAD_TYPE, statement)
+    # What is stored is what verifies: a signature spoilt in the making would stand for ever.
+    if not signature_holds(signer.public, statement, envelope):
+        return None, "its signature does not verify"
+    return (statement, envelope), ""
 
 
 def _batches(waiting: Sequence[tuple[JobKey, int]]) -> list[list[JobKey]]:
