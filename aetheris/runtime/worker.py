@@ -131,6 +131,8 @@ class Worker:
             await journal
             await self._leave()
             self._threads.shutdown(wait=False, cancel_futures=True)
+            # Whatever goes on in this loop after the worker must find threads to run in.
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
     def stop(self) -> None:
         """Ask the worker to drain and return from `run`."""

@@ -24,7 +24,9 @@ from aetheris.store.mirror_rows import SOURCES
 from aetheris.store.statements import named
 
 #: In the order in which they are removed; the job's own row goes last.
-REMOVED = ("signals", "job_snapshots", "limit_waits", "lease_changes", "ledger", "cells", "job_events", "jobs")
+REMOVED = (
+    "signals", "job_snapshots", "limit_waits", "lease_changes", "ledger", "cells", "job_events", "seals", "jobs",
+)  # fmt: skip
 _LOCK = 0x6165746867630001
 
 

@@ -486,3 +486,16 @@ def test_another_tenant_sees_nothing_of_a_job(database: Database) -> None:
                 await theirs.record(job)
 
     run(work)
+
+
+def test_a_loop_outlives_its_worker(database: Database) -> None:
+    """A script that stops its worker and goes on must still be able to use threads."""
+
+    async def body() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([mixed])
+            worker.stop()
+            await system._workers.pop(worker)
+            assert await asyncio.to_thread(lambda: 7) == 7
+
+    run(body)

@@ -54,12 +54,12 @@ BEGIN
         EXECUTE format('CREATE POLICY keeper_all ON %I TO aetheris_keeper USING (true) WITH CHECK (true)', t);
         EXECUTE format('GRANT SELECT ON %I TO aetheris_keeper', t);
     END LOOP;
-    FOREACH t IN ARRAY ARRAY['jobs','job_events','cells','ledger','lease_changes','signals','job_snapshots','limit_waits'] LOOP
+    FOREACH t IN ARRAY ARRAY['jobs','job_events','cells','ledger','lease_changes','signals','job_snapshots','limit_waits','seals'] LOOP
         EXECUTE format('GRANT DELETE ON %I TO aetheris_keeper', t);
     END LOOP;
     -- VACUUM after a collection; before PostgreSQL 17 that right can't be given, and autovacuum does it.
     IF current_setting('server_version_num')::integer >= 170000 THEN
-        FOREACH t IN ARRAY ARRAY['jobs','job_events','cells','ledger','lease_changes','signals','job_snapshots','limit_waits'] LOOP
+        FOREACH t IN ARRAY ARRAY['jobs','job_events','cells','ledger','lease_changes','signals','job_snapshots','limit_waits','seals'] LOOP
             EXECUTE format('GRANT MAINTAIN ON %I TO aetheris_keeper', t);
         END LOOP;
     END IF;
