@@ -16,7 +16,7 @@ from aetheris.domain.events import Event
 from aetheris.domain.ledger import Transition
 from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import TraceLine, trace
-from aetheris.evidence import Erasure, Source, Summary, write
+from aetheris.evidence import Erasure, SealMembers, Source, Summary, write
 from aetheris.evidence import verify as judge
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
@@ -180,6 +180,7 @@ class Job:
             cells=[_cell(row) for row in self.cells.values()],
             transitions=[_transition(row) for row in self._ask("trace/ledger")],
             erasures=[Erasure(*key, r["audit_seq"]) for key, r in self.cells.items() if r["audit_seq"]],
+            seal=_seal(self._ask("trace/seal")),
         )
         return write(source, Path(path), damaged=damaged)
 
@@ -197,6 +198,14 @@ def _shown(cell: dict[str, Any] | None) -> Any:
     if cell["body"] is None:
         return "(missing: its body is gone, and no erasure is on record)"
     return body_value(cell["body"].encode())
+
+
+def _seal(rows: list[dict[str, Any]]) -> SealMembers:
+    """Return the stored seal, so that this export has the bytes of every other one."""
+    if not rows:
+        return SealMembers()
+    statement, dsse, proof = (rows[0][n] and rows[0][n].encode() for n in ("seal", "dsse", "tlog_proof"))
+    return SealMembers(statement, dsse, proof, rows[0]["timestamp"])
 
 
 def _transition(row: dict[str, Any]) -> Transition:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import aetheris.workbench as wb
 from aetheris.domain.errors import Conflict, Corrupt, Refused, Unusable
 from aetheris.domain.trace import trace
 from aetheris.evidence import verify
@@ -85,6 +86,9 @@ def test_a_collected_job_is_traced_and_exported_to_the_byte(database: Database, 
             assert (after.row.status, after.row.epoch) == (before.row.status, before.row.epoch)
             assert trace(after.events) == trace(before.events)
             assert package(after) == package(before)
+            # The auditor's own export, from the lake's folder alone, has the same bytes.
+            wb.open(here.folder).jobs[job].export(tmp_path / "desk.zip")
+            assert (tmp_path / "desk.zip").read_bytes() == package(before)
             assert after.result() == before.result()
             # And the mirror, which reads by transaction, doesn't mind.
             assert (await here.mirror()).rows["tombstones"] == 1
