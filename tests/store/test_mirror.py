@@ -394,7 +394,8 @@ ROWS = [
     "INSERT INTO erasures (tenant_id, job_id, seq, name, audit_seq, erased_by, reason)"
     " VALUES ('default', 'job-a', 1, 'args', 1, 'desk', 'asked')",
     "INSERT INTO audit_log (tenant_id, seq, leaf, line)"
-    " VALUES ('default', 1, '\\x00', '{\"type\":\"export\",\"at\":5}')",
+    " SELECT 'default', 1, sha256('\\x00'::bytea || convert_to(l, 'UTF8')), l"
+    " FROM (VALUES ('{\"type\":\"export\",\"at\":5}')) AS v (l)",
 ]
 
 
