@@ -249,9 +249,7 @@ class Engine:
 
     def _next_is_recorded(self) -> bool:
         # What the inbox brought at the very start counts as on record: it precedes all that is new.
-        return bool(self.history.resolutions) and (
-            not self._live or self.history.recorded(self.history.resolutions.first)
-        )
+        return any(not self._live or self.history.recorded(event) for event in self.history.next())
 
     def _deliverable_here(self) -> bool:
         queue = self.history.resolutions

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,8 @@ PACKED_BYTES_LIMIT = 256 * 1024 * 1024
 #: A worker looks for the first time within so long of its start, so that many don't look at once.
 FIRST_LOOK_SECONDS = 60.0
 
+#: A thread of its own: tools may keep a worker's threads busy, and a worker that left has none any more.
+_BUILDER = ThreadPoolExecutor(1, thread_name_prefix="aetheris-snapshot")
 _log = logging.getLogger(__name__)
 
 
@@ -132,7 +135,8 @@ class Snapshotter:
             if standing.head_seq - base.seq <= threshold:
                 return None
             before = base.seq
-            place, body, packed = await asyncio.to_thread(_build, key, base, record)
+            building = asyncio.get_running_loop().run_in_executor(_BUILDER, _build, key, base, record)
+            place, body, packed = await building
             new = _sealed(place, kind, keys, body, packed)
             reach("snapshot.before")
             keep = self.settings.keep_latest

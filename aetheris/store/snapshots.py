@@ -14,7 +14,7 @@ transaction. `newest_sound` says which one a replay would begin with.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -166,7 +166,7 @@ def fault_of(packed: history.Packed, key: JobKey, keys: Mapping[int, bytes], lea
     place = Place(*key, packed.seq, packed.leaf)
     fault = snapshot.fault(keys, place, packed.version, packed.key_id, "replay", packed.body, packed.mac)
     if not fault and packed.leaf != leaf:
-        fault = "its leaf is not that of the event at its place"
+        fault = OTHER_LEAF
     return fault
 
 
@@ -190,28 +190,27 @@ async def delete_all(connection: Connection, tenant: str, job: str) -> int:
         return cursor.rowcount
 
 
-async def unsound(connection: Connection, limit: int) -> Sequence[tuple[JobKey, int, str]]:
-    """Return (job, seq, why) of up to `limit` stored snapshots that no replay may use, as this role sees them."""
+async def look(connection: Connection, limit: int) -> tuple[int, list[tuple[JobKey, int, str]]]:
+    """Return how many of the newest `limit` snapshots were looked at, and (job, seq, why) of those of no use."""
     keys = await snapshot_keys(connection)
-    found = []
+    count, unsound = 0, []
     with translated():
-        cursor = await connection.execute(_ALL)
+        cursor = await connection.execute(_NEWEST, [limit])
         async for r in cursor:
+            count += 1
             place = Place(r["tenant_id"], r["job_id"], r["seq"], bytes(r["leaf"]))
             version, key_id = r["version"], r["key_id"]
             why = snapshot.fault(keys, place, version, key_id, "fold", bytes(r["body"]), bytes(r["mac"]))
-            why = why or snapshot.fault(
-                keys, place, version, key_id, "replay", bytes(r["packed"]), bytes(r["packed_mac"])
-            )
+            packed, mac = bytes(r["packed"]), bytes(r["packed_mac"])
+            why = why or snapshot.fault(keys, place, version, key_id, "replay", packed, mac)
             if not why and place.leaf != bytes(r["event_leaf"] or b""):
-                why = "its leaf is not that of the event at its place"
+                why = OTHER_LEAF
             if why:
-                found.append(((place.tenant, place.job), place.seq, why))
-                if len(found) == limit:
-                    break
-    return found
+                unsound.append(((place.tenant, place.job), place.seq, why))
+    return count, unsound
 
 
+OTHER_LEAF = "its leaf is not that of the event at its place"
 _LOCK = 0x736E617073686F74  # "snapshot": no other advisory lock counts from here
 _DUE = """
 SELECT j.tenant_id, j.job_id
@@ -232,8 +231,9 @@ _FOLDS = """
 SELECT seq, kind, version, key_id, leaf, body, mac FROM aetheris.job_snapshots
 WHERE tenant_id = %s AND job_id = %s ORDER BY seq DESC
 """
-_ALL = """
+_NEWEST = """
 SELECT s.*, e.leaf AS event_leaf
-FROM aetheris.job_snapshots s LEFT JOIN aetheris.job_events e USING (tenant_id, job_id, seq)
+FROM (SELECT * FROM aetheris.job_snapshots ORDER BY recorded_at DESC LIMIT %s) s
+LEFT JOIN aetheris.job_events e USING (tenant_id, job_id, seq)
 ORDER BY s.tenant_id, s.job_id, s.seq
 """
