@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aetheris.domain.errors import AetherisError, Conflict, Lost, Refused
-from aetheris.runtime import metrics
+from aetheris.runtime import metrics, threads
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
@@ -102,7 +102,7 @@ class Worker:
 
         Errors: Unusable and Refused when the database can't be used at all.
         """
-        asyncio.get_running_loop().set_default_executor(self._threads)
+        threads.POOL.set(self._threads)
         async with await self._database.connect("worker") as control:
             self._clock.offset_us = await workers.clock_offset_us(control)
             self._keys = await jobs.job_id_keys(control)
