@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, main_job, storage
+from benchmarks import crash, limiter, main_job, replay, storage, throughput
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "crash": crash.run,
     "limiter": limiter.run,
     "main": main_job.run,
+    "replay": replay.run,
     "storage": storage.run,
+    "throughput": throughput.run,
 }
 
 

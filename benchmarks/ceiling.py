@@ -26,7 +26,7 @@ async def steps_per_second(database: Database, jobs: list[tuple[str, str]], step
     rows, and its job row moved.
     """
     async with await database.connect("worker") as connection:
-        heads = await _lease(connection, jobs)
+        heads = await lease(connection, jobs)
         rounds = [[] for _ in range(steps)]
         size = 0
         for tenant, job in jobs:
@@ -45,7 +45,8 @@ async def steps_per_second(database: Database, jobs: list[tuple[str, str]], step
     return len(jobs) * steps / seconds, 2 + 2 + 2 + 1, size // (len(jobs) * steps)
 
 
-async def _lease(connection: Connection, jobs: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, bytes]]:
+async def lease(connection: Connection, jobs: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, bytes]]:
+    """Take the leases of `jobs` for an hour and return their heads."""
     cursor = await connection.execute(
         "UPDATE aetheris.jobs j SET status = 1, lease_epoch = 1, lease_owner = %(worker)s,"
         " lease_until = clock_timestamp() + interval '1 hour'"

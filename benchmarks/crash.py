@@ -96,8 +96,7 @@ def _figures(verdict: Verdict, kills: int, jobs: int) -> dict[str, object]:
 def _theirs(server: Running, folder: Path, kills: Sequence[Kill]) -> dict[str, object]:
     place = folder / "theirs"
     place.mkdir()
-    host = psycopg.conninfo.conninfo_to_dict(_database(server, "theirs"))["host"]
-    url = f"postgresql://{ADMIN}@/theirs?host={host}"
+    url = database_of(server, "theirs")
     with Crash(_database(server, "theirs_driver"), place) as crash:
         completed = 0
         for number, kill in enumerate(kills):
@@ -116,6 +115,12 @@ def _theirs(server: Running, folder: Path, kills: Sequence[Kill]) -> dict[str, o
             "dbos_jobs": completed,
             "dbos_duplicates": crash.world.duplicates,
         }
+
+
+def database_of(server: Running, name: str) -> str:
+    """Make a database for the peer and return its address as the peer spells it."""
+    host = psycopg.conninfo.conninfo_to_dict(_database(server, name))["host"]
+    return f"postgresql://{ADMIN}@/{name}?host={host}"
 
 
 def _strike(crash: Crash, victim: Process, kill: Kill, before: int) -> None:

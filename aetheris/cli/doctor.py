@@ -14,13 +14,14 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, size
 from aetheris.domain.errors import AetherisError
 from aetheris.lake import open_lake
-from aetheris.store import health
+from aetheris.store import health, snapshots
 from aetheris.store.database import Database, Role, default_home
 
 OK, WARN, BAD = "ok", "look", "bad"
 STYLES = {OK: "green", WARN: "yellow", BAD: "bold red"}
 DISK_LOW_BYTES = 1_000_000_000
 CLOCK_OFF_SECONDS = 1.0
+SNAPSHOTS_LOOKED_AT = 200
 ROLES: tuple[Role, ...] = ("app", "worker", "mirror", "keeper")
 
 
@@ -62,6 +63,7 @@ async def _look() -> list[Finding]:
             ("clock", _clock),
             ("work", _work),
             ("retention", _retention),
+            ("snapshots", _snapshots),
         ]
         for what, look in looks:
             try:
@@ -129,6 +131,21 @@ async def _retention(database: Database) -> Finding:
         erasing = f"{counts['erasing']} erased cells may lie in the lake: `aetheris mirror --follow` takes them"
         return Finding("retention", WARN, f"{text}; {erasing}")
     return Finding("retention", OK, text)
+
+
+async def _snapshots(database: Database) -> Finding:
+    async with await database.connect("worker") as connection:
+        count, unsound = await snapshots.look(connection, SNAPSHOTS_LOOKED_AT)
+    newest = f"the newest {count} match" if count == SNAPSHOTS_LOOKED_AT else f"{count}, all sound"
+    if not unsound:
+        return Finding("snapshots", OK, newest)
+    (_, job), seq, why = unsound[0]
+    return Finding(
+        "snapshots",
+        BAD,
+        f"{len(unsound)} of {count} can't be used, first that of job {job[:8]} at event {seq}: {why}; replay does"
+        " without them, but find out who writes to the database besides Aetheris",
+    )
 
 
 def _disk() -> Finding:

@@ -34,6 +34,7 @@ COMMANDS = {
     "jobs": "jobs",
     "trace": "trace",
     "replay": "replay",
+    "snapshot": "snapshot",
     "signal": "operate",
     "approve": "operate",
     "cancel": "operate",

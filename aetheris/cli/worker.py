@@ -81,6 +81,7 @@ def worker(
             poll_seconds=keys.poll_interval,
             capabilities=capability or keys.capabilities,
             accepts=accepts,
+            snapshot=system.config.runtime.snapshot,
         )
         return _serve(system, system.make_worker(served, settings), screen, metrics_port)
 

@@ -1,8 +1,9 @@
 """State as a fold over events: the generic part that every job has.
 
 `fold(events)` gives status, steps and results' commitments; an agent's own
-state is its code's business. A snapshot is this object packed, and the law is
-fold(snapshot, tail) == fold(all).
+state is its code's business. A snapshot holds this object (`dumps`), and the law
+is fold(snapshot, tail) == fold(all). `queries/trace/fold.sql` is the same fold in
+DuckDB.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import orjson
+
 from aetheris.domain import ledger
+from aetheris.domain.errors import Corrupt
 from aetheris.domain.events import Event
 from aetheris.domain.jobs import STATUS_AFTER, JobStatus
 
@@ -53,3 +57,33 @@ def fold(events: Iterable[Event], start: JobState | None = None) -> JobState:
     for event in events:
         apply(state, event)
     return state
+
+
+def dumps(state: JobState) -> bytes:
+    """Return the state as JSON: the same state, the same bytes. It holds commitments, never content."""
+    return orjson.dumps(
+        {
+            "checkpoint_seq": state.checkpoint_seq,
+            "epoch": state.epoch,
+            "head_seq": state.head_seq,
+            "last_at": state.last_at,
+            "status": state.status.word,
+            "steps": [[step, *state.steps[step]] for step in sorted(state.steps)],
+        }
+    )
+
+
+def loads(body: bytes) -> JobState:
+    """Return the state of a snapshot's body. Errors: Corrupt when it is none."""
+    try:
+        v = orjson.loads(body)
+        return JobState(
+            status=JobStatus[v["status"].upper()],
+            head_seq=int(v["head_seq"]),
+            epoch=int(v["epoch"]),
+            last_at=int(v["last_at"]),
+            checkpoint_seq=int(v["checkpoint_seq"]),
+            steps={step: (kind, status, result) for step, kind, status, result in v["steps"]},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Corrupt("a snapshot's body is not a fold") from None

@@ -169,7 +169,7 @@ class Monitoring(_Section):
 
 
 #: Keys that are checked, and that nothing reads yet: `config check` says so.
-NOT_READ_YET = ("api", "runtime.snapshot", "rate_limits.llm")
+NOT_READ_YET = ("api", "rate_limits.llm")
 
 
 class Config(_Section):

@@ -53,7 +53,9 @@ class Engine:
         limiter: Limiter,
         children: Children | None = None,
         read_only: bool = False,
+        checkpointed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._checkpointed = checkpointed
         #: A replay without the world: where the record ends, the log refuses, and nothing begins.
         self.read_only = read_only
         self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
@@ -74,6 +76,11 @@ class Engine:
         self._draining = False
         self._over = False
         self._thread: JobThread | None = None
+
+    @property
+    def last_step(self) -> int:
+        """The number of the last step that the code asked for."""
+        return self._next_step
 
     # What ctx calls.
 
@@ -102,8 +109,8 @@ class Engine:
         recorded = self.history.randoms.get(step)
         if recorded is not None:
             return int(self.history.value(recorded, "value")) / 2**53
-        if not self._fresh(step - 1):
-            raise diverged(self.history.resolutions, "the code asks for a random number", "random", step)
+        if not self.history.fresh(step - 1):
+            raise diverged(self.history.next(), "the code asks for a random number", "random", step)
         number = secrets.randbits(53)
         self._write(lambda: self.log.emit("random_recorded", step=step, bodies=[("value", body_bytes(number))]))
         return number / 2**53
@@ -112,7 +119,7 @@ class Engine:
         """Return whether this job takes the new way at `patch`: recorded at the first live pass."""
         known = self._patches.get(patch)
         if known is None:
-            known = self._patches[patch] = patch in self.history.patches or self._fresh(self._next_step)
+            known = self._patches[patch] = patch in self.history.patches or self.history.fresh(self._next_step)
             if known and patch not in self.history.patches:
                 self._write(lambda: self.log.emit("patch_recorded", data={"patch": patch}))
         return known
@@ -204,7 +211,7 @@ class Engine:
         else:
             self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *values), self.agent.name)
             result = await self._thread.drive()
-        left = [e for e in self.history.resolutions if e.step not in self._waiting and e.step]
+        left = [e for e in self.history.resolutions.drain() if e.step not in self._waiting and e.step]
         if left:
             raise diverged(left, "the code has ended", "the end")
         return result
@@ -216,7 +223,7 @@ class Engine:
             if self.underway.failure is not None:
                 raise self.underway.failure
             if self._next_is_recorded():
-                await confirm.recorded_result(self, self._waiting, self.history.resolutions[0])
+                await confirm.recorded_result(self, self._waiting, self.history.resolutions.first)
                 self._deliver()
             elif not self._live:
                 self._go_live()
@@ -242,18 +249,11 @@ class Engine:
 
     def _next_is_recorded(self) -> bool:
         # What the inbox brought at the very start counts as on record: it precedes all that is new.
-        return bool(self.history.resolutions) and (
-            not self._live or self.history.resolutions[0].seq <= self.history.recorded_head
-        )
+        return any(not self._live or self.history.recorded(event) for event in self.history.next())
 
     def _deliverable_here(self) -> bool:
         queue = self.history.resolutions
-        return bool(queue) and not confirm.wanted(self, self._waiting.get(queue[0].step), queue[0])
-
-    def _fresh(self, last_step: int) -> bool:
-        """Return whether the code is past all that was on record when this worker took the job."""
-        left = self.history.resolutions
-        return not (left and left[0].seq <= self.history.recorded_head) and self.history.last_step <= last_step
+        return bool(queue) and not confirm.wanted(self, self._waiting.get(queue.first.step), queue.first)
 
     def _deliver(self) -> None:
         event = self.history.resolutions.popleft()
@@ -315,6 +315,7 @@ class Engine:
             raise Refused(f"step {step.step}: a checkpoint while other steps are under way; await them first")
         bodies = self.agent.state_cells(step.state)
         self.arrived(self.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
+        self._checkpointed()
 
     async def _woken(self) -> None:
         await self._wake.wait()

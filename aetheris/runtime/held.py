@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from aetheris.runtime.config import Snapshots
 from aetheris.runtime.run import End, Run
 from aetheris.store.leases import Lease
 
@@ -22,6 +23,8 @@ class Settings:
     #: Versions of agents ("rebook@4") whose jobs this worker's code may go on with.
     accepts: Sequence[str] = ()
     sample_seconds: float = 15.0
+    #: When snapshots are taken: the keys of `runtime.snapshot`.
+    snapshot: Snapshots = field(default_factory=Snapshots)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -13,31 +13,24 @@ from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Corrupt, Erased
 from aetheris.domain.events import Event
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.packed import Entry, Packing
+from aetheris.runtime.resolving import WAITS, Resolutions, resolves
 from aetheris.store.history import Record
-
-_RESOLVES = frozenset(
-    {
-        "tool_invocation_finished",
-        "tool_call_refused",
-        "timer_fired",
-        "state_checkpointed",
-        "wait_completed",
-        "approval_completed",
-        "child_completed",
-        "cancel_requested",  # delivered to the job itself, in its place among the others
-    }
-)
-#: They begin a wait that an event of _RESOLVES ends.
-_WAITS = frozenset({"job_waiting", "approval_requested", "child_requested"})
 
 
 class History:
-    """One job's record. `resolutions` is consumed as the code is replayed against it."""
+    """One job's record. `resolutions` is consumed as the code is replayed against it.
 
-    def __init__(self, job: str, record: Record, head_leaf: bytes, checkpoint_seq: int) -> None:
+    With `packed`, a sound snapshot's part, the record's events up to its seq
+    are not needed and not looked at.
+    """
+
+    def __init__(
+        self, job: str, record: Record, head_leaf: bytes, checkpoint_seq: int, packed: Packing | None = None
+    ) -> None:
         self.job = job
         self.cells = record.cells
-        self.resolutions: deque[Event] = deque()
+        self.resolutions = Resolutions()
         #: step -> its last tool event: a start without an end stands here
         self.last_call: dict[int, Event] = {}
         #: step -> the event that tells what was asked: the beginning of a wait, or what holds a call's arguments
@@ -60,21 +53,36 @@ class History:
         #: Events up to here were on record when this worker took the job.
         self.recorded_head = 0
         self.last_type = ""
+        if packed is not None:
+            self._begin_with(packed)
+            checkpoint_seq = packed.seq
         self.genesis = self._read(record, head_leaf, checkpoint_seq)
 
+    def _begin_with(self, packed: Packing) -> None:
+        self.first_leased_at, self.last_step = packed.first_leased_at, packed.last_step
+        kept = packed.kept()
+        if packed.checkpoint is not None:
+            self.checkpoint = packed.checkpoint.event
+            kept.insert(0, packed.checkpoint)
+        for event, _, held in kept:
+            self.cells.update(((event.seq, cell.name), cell) for cell in held)
+            if event is not self.checkpoint:
+                self._note(event)
+        self.resolutions.begin_with(packed.entries(), len(packed), self._unpacked)
+
+    def _unpacked(self, entry: Entry) -> None:
+        for cell in entry.cells:
+            self.cells[cell.seq, cell.name] = cell
+        if entry.asked is not None:
+            self.asked[entry.event.step] = entry.asked
+            for cell in entry.asked_cells:
+                self.cells[cell.seq, cell.name] = cell
+
     def _read(self, record: Record, head_leaf: bytes, checkpoint_seq: int) -> Event:
-        events = []
-        for line, leaf in zip(record.lines, record.leaves, strict=True):
-            if merkle.leaf_hash(line) != leaf:
-                raise Corrupt(f"job {self.job[:8]}: a stored line does not match its leaf; run `aetheris check`")
-            events.append(_event(line))
+        events = read_events(self.job, record.lines, record.leaves)
         if not events or events[0].type != "job_created" or record.leaves[-1] != head_leaf:
             raise Corrupt(f"job {self.job[:8]}: the stored events do not end at the job's head; run `aetheris check`")
-        previous: tuple[Event, bytes] | None = None
-        for event, leaf in zip(events, record.leaves, strict=True):
-            if previous is not None and event.seq == previous[0].seq + 1 and event.prev != previous[1].hex():
-                raise Corrupt(f"job {self.job[:8]}: event {event.seq} does not follow its predecessor")
-            previous = event, leaf
+        for event in events:
             self._index_from(event, checkpoint_seq)
         self.last_at, self.recorded_head, self.last_type = events[-1].at, events[-1].seq, events[-1].type
         return events[0]
@@ -84,25 +92,28 @@ class History:
             self.first_leased_at = event.at
         if event.seq > checkpoint_seq or event.type == "signal_received":
             self.index(event)
-        elif event.seq == checkpoint_seq:
+        elif event.seq == checkpoint_seq and event.type == "state_checkpointed" and self.checkpoint is None:
             self.checkpoint = event
 
     def index(self, event: Event) -> None:
         """Take one more event into account: from the record, or just written."""
         self.last_step = max(self.last_step, event.step)
+        self._note(event)
+        if resolves(event):
+            self.waits.pop(event.step, None)
+            self.resolutions.append(event)
+
+    def _note(self, event: Event) -> None:
         if event.type.startswith("tool_invocation_"):
             self.last_call[event.step] = event
             if "args" in event.cells:
                 self.asked[event.step] = event
-        elif event.type in _WAITS and event.step:
+        elif event.type in WAITS and event.step:
             self.waits[event.step] = self.asked[event.step] = event
         elif event.type == "random_recorded":
             self.randoms[event.step] = event
         else:
             self._index_of_job(event)
-        if self._resolves(event):
-            self.waits.pop(event.step, None)
-            self.resolutions.append(event)
 
     def _index_of_job(self, event: Event) -> None:
         match event.type:
@@ -120,11 +131,17 @@ class History:
             case "confirmation_replay_failed":
                 self.unconfirmed.add(event.step)
 
-    @staticmethod
-    def _resolves(event: Event) -> bool:
-        if event.type in ("tool_invocation_confirmed", "tool_invocation_resolved"):
-            return bool(event.data["outcome"] != "not_done")
-        return event.type in _RESOLVES and "retry_after_us" not in event.data
+    def recorded(self, event: Event) -> bool:
+        """Return whether the event was on record when this worker took the job."""
+        return event.seq <= self.recorded_head
+
+    def next(self) -> list[Event]:
+        """Return the next to be delivered, if there is one."""
+        return [self.resolutions.first] if self.resolutions else []
+
+    def fresh(self, last_step: int) -> bool:
+        """Return whether code that has made `last_step` is past all that was on record."""
+        return self.last_step <= last_step and not any(map(self.recorded, self.next()))
 
     def value(self, event: Event, name: str) -> Any:
         """Return the value of cell `name` of `event`, its sensitive parts in place; None when there is none.
@@ -172,7 +189,9 @@ class History:
         for name in event.cells:
             self.cells.pop((event.seq, name), None)
         self.last_call.pop(event.step, None)
-        self.asked.pop(event.step, None)
+        if (asked := self.asked.pop(event.step, None)) is not None:
+            for name in asked.cells:
+                self.cells.pop((asked.seq, name), None)
 
     @staticmethod
     def describe(event: Event) -> str:
@@ -182,10 +201,21 @@ class History:
         return f"{event.type} (event {event.seq})"
 
 
-def _event(line: bytes) -> Event:
-    # The leaf has just been checked, and only our own append writes lines: parse, don't re-validate.
-    v = orjson.loads(line)
-    return Event(v["at"], v["by"], v["cells"], v["data"], v["epoch"], v["prev"], v["seq"], v["step"], v["type"])
+def read_events(job: str, lines: Sequence[bytes], leaves: Sequence[bytes]) -> list[Event]:
+    """Return the events of stored lines, each checked against its leaf and its predecessor. Errors: Corrupt."""
+    read: list[Event] = []
+    before, seq = "", -1
+    for line, leaf in zip(lines, leaves, strict=True):
+        if merkle.leaf_hash(line) != leaf:
+            raise Corrupt(f"job {job[:8]}: a stored line does not match its leaf; run `aetheris check`")
+        # The leaf has just been checked, and only our own append writes lines: parse, don't re-validate.
+        v = orjson.loads(line)
+        event = Event(v["at"], v["by"], v["cells"], v["data"], v["epoch"], v["prev"], v["seq"], v["step"], v["type"])
+        if event.seq == seq + 1 and event.prev != before:
+            raise Corrupt(f"job {job[:8]}: event {event.seq} does not follow its predecessor")
+        read.append(event)
+        before, seq = leaf.hex(), event.seq
+    return read
 
 
 def _erased(event: Event, name: str) -> Erased:

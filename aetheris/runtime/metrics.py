@@ -74,6 +74,8 @@ BACKLOG = _gauge("queue_backlog", "Jobs ready and not taken; sampled from the st
 STUCK = _gauge("stuck_job_count", "Jobs running that nothing moved for long; sampled.", mode="livemax")
 LIVE_LEASES = _gauge("live_leases_most", "Most leases alive on one job at once; sampled.", mode="livemax")
 PARKED_LONGEST = _gauge("job_parked_longest_seconds", "The longest that a job is parked now; sampled.", mode="livemax")
+SNAPSHOTS = _counter("snapshots_total", "Snapshots taken.", "tenant", "kind")
+SNAPSHOTS_UNSOUND = _counter("snapshots_unsound_total", "Snapshots passed over as not sound.", "tenant")
 LEASE_ACQUIRES = _counter("lease_acquire_total", "Jobs claimed.", "tenant", "ok")
 LEASE_CONFLICTS = _counter("lease_conflict_total", "Appends refused under a stale lease.", "tenant")
 LIMIT_WAITS = _histogram(
@@ -260,3 +262,13 @@ def serve(port: int, host: str = "127.0.0.1") -> tuple[WSGIServer, Thread]:
             f"metrics: can't listen on {host}:{port} ({(error.strerror or str(error)).lower()});"
             " set monitoring.prometheus.port to another, or monitoring.prometheus.enable to false"
         ) from None
+
+
+def snapshot_taken(tenant: str, kind: str) -> None:
+    """A snapshot was written."""
+    SNAPSHOTS.labels(tenant, kind).inc()
+
+
+def snapshot_unsound(tenant: str) -> None:
+    """A stored snapshot was not used: cut, edited, of another place, version or key."""
+    SNAPSHOTS_UNSOUND.labels(tenant).inc()

@@ -87,6 +87,22 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     return _compare(count, last, "completed", "job_completed")
 
 
+async def to_next_step(agent: Agent, key: tuple[str, str], history: History) -> int:
+    """Re-run the code against its record and return the number of the last step that it asked for.
+
+    Nothing begins. Errors: Diverged; whatever the code raises; Refused when it
+    ends before it asks for anything new.
+    """
+    log = _ReadOnlyLog(*key)
+    unused = Limiter(Unlimited(), "replay", log.clock, _no_connection)
+    engine = Engine(agent, history, log, leased_at=history.last_at, limiter=unused, read_only=True)  # type: ignore[arg-type]
+    try:
+        await engine.drive()
+    except (_EndOfRecord, Lost):
+        return engine.last_step
+    raise Refused(f"job {key[1][:8]}: the code ends where its record does; there is no next step")
+
+
 async def _no_connection() -> Connection:
     raise Refused("a replay has no database")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,13 @@ from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
 from aetheris.runtime.failpoints import reach
-from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.replay_context import ReplayContext
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.taking import take
-from aetheris.store.history import Record
+from aetheris.store.append import JobKey
 from aetheris.store.inbox import Message
 from aetheris.store.leases import Lease
 
@@ -55,7 +55,7 @@ class Run:
         self,
         agent: Agent,
         lease: Lease,
-        record: Record,
+        context: ReplayContext,
         journal: Journal,
         clock: Clock,
         worker: str,
@@ -63,9 +63,11 @@ class Run:
         *,
         children: Children,
         inbox: Sequence[Message] = (),
+        checkpointed: Callable[[JobKey], None] = lambda key: None,
     ) -> None:
         self._limiter = limiter
-        self._agent, self._lease, self._record = agent, lease, record
+        self._agent, self._lease, self._context = agent, lease, context
+        self._checkpointed = checkpointed
         self._journal, self._clock, self._worker = journal, clock, worker
         self._children, self._inbox = children, inbox
         self._taken: set[str] = set()
@@ -78,12 +80,11 @@ class Run:
     async def run(self) -> End:
         """Take the job as far as it goes; never raises but CancelledError."""
         try:
-            history = History(self._lease.job, self._record, self._lease.head_leaf, self._lease.checkpoint_seq)
+            history = self._context.history(self._lease.head_leaf)
         except Corrupt as error:
             # A broken record is reported and left as it is: nothing is appended to it.
             _log.error("%s", error)
             return End("corrupt", GIVE_BACK_SECONDS * 10, str(error))
-        self._record = Record()
         log = self._log = JobLog(
             self._journal,
             self._clock,
@@ -102,7 +103,13 @@ class Run:
                 metrics.job_unparked(self._agent.name, (leased.at - history.last_at) / 1e6)
             self._created_at = history.genesis.at
             self._engine = engine = Engine(
-                self._agent, history, log, leased_at=leased.at, limiter=self._limiter, children=self._children
+                self._agent,
+                history,
+                log,
+                leased_at=leased.at,
+                limiter=self._limiter,
+                children=self._children,
+                checkpointed=lambda: self._checkpointed(self._lease.key),
             )
             self.take(self._inbox)
             return await self._drive(engine, log)

@@ -9,6 +9,7 @@ from aetheris.domain.cells import commitment
 from aetheris.domain.errors import Diverged, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime.history import History
+from aetheris.runtime.packed import AS_RECORDED
 from aetheris.runtime.tools import Tool, ToolFailed
 from aetheris.runtime.trampoline import Waitable
 
@@ -112,7 +113,10 @@ def other_cell(event: Event, bodies: Sequence[tuple[str, bytes]], history: Histo
         # An erased cell has no salt left to compare under: the commitment alone proves nothing.
         if cell is None or cell.salt is None:
             continue
-        if commitment(history.job, event.seq, name, cell.salt, body).hex() != event.cells[name]:
+        if cell.salt == AS_RECORDED:  # of a sound snapshot
+            if cell.body != body:
+                return name
+        elif commitment(history.job, event.seq, name, cell.salt, body).hex() != event.cells[name]:
             return name
     return ""
 

@@ -11,7 +11,6 @@ the record, so that a live run and a replay see the same value.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import inspect
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from aetheris.domain.errors import Refused
 from aetheris.runtime.answers import Uncertain
 from aetheris.runtime.sensitive import Plan, plan_of_fields, split
+from aetheris.runtime.threads import in_thread
 from aetheris.runtime.values import Shape, explain
 
 Effect = Literal["none", "idempotent", "once"]
@@ -153,7 +153,7 @@ class Tool(Generic[P, R]):
         function: Callable[..., Any] = self.fn
         if self.is_async:
             return await function(*args, **arguments)
-        return await asyncio.to_thread(function, *args, **arguments)
+        return await in_thread(function, *args, **arguments)
 
     def result_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of what the tool returned. Errors: Refused when it can't be stored as JSON."""
@@ -205,7 +205,7 @@ def idempotency_key(tenant: str, job: str, step: int, tool: str) -> str:
 
 def _in_thread(fn: Callable[[Call], Any]) -> Callable[[Call], Awaitable[Any]]:
     async def called(call: Call) -> Any:
-        return await asyncio.to_thread(fn, call)
+        return await in_thread(fn, call)
 
     return called
 

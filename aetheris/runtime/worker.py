@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aetheris.domain.errors import AetherisError, Conflict, Lost, Refused
-from aetheris.runtime import metrics
+from aetheris.runtime import metrics, threads
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
@@ -33,9 +33,10 @@ from aetheris.runtime.failpoints import reach
 from aetheris.runtime.held import Counts, Held, Settings
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter, Limits, Unlimited
+from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.run import End, Run
-from aetheris.store import gauges, inbox, jobs, leases, workers
-from aetheris.store import history as store_history
+from aetheris.runtime.snapshots import Snapshotter
+from aetheris.store import gauges, inbox, jobs, leases, snapshots, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
@@ -82,6 +83,8 @@ class Worker:
         self._mail = asyncio.Event()
         self._wanted: set[JobKey] = set()
         self._keys: dict[int, bytes] = {}
+        self._contexts = ReplayContextBuilder({})
+        self._snapshotter = Snapshotter(self.settings.snapshot, within_seconds=self.settings.lease_seconds)
         self._background: set[asyncio.Task[None]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
         self._limiter = Limiter(
@@ -99,23 +102,24 @@ class Worker:
 
         Errors: Unusable and Refused when the database can't be used at all.
         """
-        asyncio.get_running_loop().set_default_executor(self._threads)
+        threads.POOL.set(self._threads)
         async with await self._database.connect("worker") as control:
             self._clock.offset_us = await workers.clock_offset_us(control)
             self._keys = await jobs.job_id_keys(control)
+            self._contexts.keys = await snapshots.snapshot_keys(control)
             await self._register(control)
         journal = asyncio.create_task(self._journal.run(), name="journal")
         limiter = asyncio.create_task(self._limiter.run(), name="limiter")
-        duties = [
-            asyncio.create_task(self._duty(duty), name=duty.__name__)
-            for duty in (
-                self._claim_forever,
-                self._heartbeat_forever,
-                self._listen_forever,
-                self._inbox_forever,
-                self._sample_forever,
-            )
+        every: list[Callable[[Connection], Awaitable[None]]] = [
+            self._claim_forever,
+            self._heartbeat_forever,
+            self._listen_forever,
+            self._inbox_forever,
+            self._sample_forever,
         ]
+        if self.settings.snapshot.enabled:
+            every.append(self._snapshotter.run)
+        duties = [asyncio.create_task(self._duty(duty), name=duty.__name__) for duty in every]
         try:
             await self._until_stopped([journal, limiter, *duties])
             await self._drain()
@@ -131,8 +135,6 @@ class Worker:
             await journal
             await self._leave()
             self._threads.shutdown(wait=False, cancel_futures=True)
-            # Whatever goes on in this loop after the worker must find threads to run in.
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
     def stop(self) -> None:
         """Ask the worker to drain and return from `run`."""
@@ -227,19 +229,20 @@ class Worker:
         self.counts.claimed += len(taken)
         mail = [x.key for x in taken if x.inbox]
         messages = await inbox.untaken(connection, mail) if mail else {}
-        records = await store_history.load(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
+        contexts = await self._contexts.build(connection, [x.key for x in taken], [x.checkpoint_seq for x in taken])
         for lease in taken:
             metrics.lease_acquired(lease.tenant)
             run = Run(
                 self.agents[lease.agent],
                 lease,
-                records[lease.key],
+                contexts[lease.key],
                 self._journal,
                 self._clock,
                 self.name,
                 self._limiter,
                 children=Children(lease.key, lambda: self._database.connect("worker"), self._keys, self._clock),
                 inbox=messages.get(lease.key, ()),
+                checkpointed=self._snapshotter.ask,
             )
             run.heard(asked_at + self.settings.lease_seconds)
             task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
-from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Denied, Refused, Unusable
+from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Denied, Lost, Refused, Unusable
 
 
 class Unreachable(Unusable):
@@ -39,6 +39,8 @@ def translate(error: psycopg.Error, where: str = "") -> AetherisError:
             return Denied(f"PostgreSQL{place} refused: {text}")
         case pg.UniqueViolation() | pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
             return Conflict(f"another write came first{place}: {text}")
+        case pg.IdleInTransactionSessionTimeout():
+            return Lost(f"PostgreSQL{place} heard nothing of this process for too long: nothing was written")
         case pg.DiskFull() | pg.ReadOnlySqlTransaction():
             return Full(f"PostgreSQL{place} can't write: {text}. Free some disk space; nothing was lost.")
         case pg.UndefinedTable() | pg.InvalidSchemaName() | pg.UndefinedColumn():

@@ -1,9 +1,13 @@
-"""A job's record as stored: lines, cells, ledger. Read whole, never repaired."""
+"""A job's record as stored: lines, cells, ledger. Read whole or from a snapshot on, never repaired."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import orjson
+from psycopg.rows import tuple_row
 
 from aetheris.domain.cells import Cell
 from aetheris.domain.ledger import Transition
@@ -11,43 +15,84 @@ from aetheris.store import arrays
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
 from aetheris.store.errors import translated
+from aetheris.store.statements import statement
+
+#: Later than any event: no snapshot is left out.
+NEWEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The replay part of a snapshot as stored: not yet known to be sound."""
+
+    seq: int
+    kind: str
+    version: int
+    key_id: int
+    leaf: bytes
+    body: bytes
+    mac: bytes
 
 
 @dataclass(slots=True)
 class Record:
-    """What stands in the store of one job, from `first_seq` on."""
+    """What stands in the store of one job, from `first_seq` on; or from its snapshot on, where it has one."""
 
     first_seq: int = 1
+    seqs: list[int] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
     ledger: list[Transition] = field(default_factory=list)
+    snapshot: Packed | None = None
+
+    def leaf_at(self, seq: int) -> bytes:
+        """Return the leaf of event `seq`; b"" when it is not here."""
+        at = bisect_left(self.seqs, seq)
+        return self.leaves[at] if at < len(self.seqs) and self.seqs[at] == seq else b""
 
 
-async def load(connection: Connection, keys: Sequence[JobKey], since: Sequence[int]) -> dict[JobKey, Record]:
-    """Return events and cells of many jobs in one query each; of job i from event `since[i]` on.
+async def load(
+    connection: Connection, keys: Sequence[JobKey], since: Sequence[int], before: Sequence[int] = ()
+) -> dict[JobKey, Record]:
+    """Return events and cells of many jobs in one statement; of job i from event `since[i]` on.
 
     The first event always comes too (it holds the job's input), and so do signals that came
-    before: the code may still wait for one.
+    before: the code may still wait for one. With `before`, the job's newest snapshot after
+    `since[i]` and before event `before[i]` takes the place of the events up to it; whether it
+    is sound is the caller's to find out.
     """
+    records = [Record(first) for first in since]
+    events: list[list[tuple[int, bytes, bytes]]] = [[] for _ in keys]
     columns = {
         "tenants": arrays.text([k[0] for k in keys]),
         "jobs": arrays.text([k[1] for k in keys]),
         "since": arrays.int8(list(since)),
+        "before": arrays.int8(list(before) or [0] * len(keys)),
     }
-    records = {key: Record(first) for key, first in zip(keys, since, strict=True)}
     with translated():
-        cursor = await connection.execute(_EVENTS, columns)
-        async for r in cursor:
-            record = records[r["tenant_id"], r["job_id"]]
-            record.leaves.append(bytes(r["leaf"]))
-            record.lines.append(r["line"].encode())
-        cursor = await connection.execute(_CELLS, columns)
-        async for r in cursor:
-            body = None if r["body"] is None else r["body"].encode()
-            salt = None if r["salt"] is None else bytes(r["salt"])
-            records[r["tenant_id"], r["job_id"]].cells[r["seq"], r["name"]] = Cell(r["seq"], r["name"], salt, body)
-    return records
+        async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+            await cursor.execute(statement("load"), columns)
+            for number, what, seq, name, digest, content in await cursor.fetchall():
+                if what == "e":
+                    events[number - 1].append((seq, bytes(digest), content.encode()))
+                elif what == "c":
+                    salt = None if digest is None else bytes(digest)
+                    body = None if content is None else content.encode()
+                    records[number - 1].cells[seq, name] = Cell(seq, name, salt, body)
+                else:
+                    records[number - 1].snapshot = _packed(seq, bytes(digest), content)
+    for record, rows in zip(records, events, strict=True):
+        rows.sort()
+        record.seqs = [seq for seq, _, _ in rows]
+        record.leaves = [leaf for _, leaf, _ in rows]
+        record.lines = [line for _, _, line in rows]
+    return dict(zip(keys, records, strict=True))
+
+
+def _packed(seq: int, body: bytes, told: str) -> Packed:
+    v = orjson.loads(told)
+    return Packed(seq, v["kind"], v["version"], v["key_id"], bytes.fromhex(v["leaf"]), body, bytes.fromhex(v["mac"]))
 
 
 async def load_ledger(connection: Connection, tenant: str, job: str) -> list[Transition]:
@@ -74,27 +119,3 @@ async def load_ledger(connection: Connection, tenant: str, job: str) -> list[Tra
             )
             async for r in cursor
         ]
-
-
-_WANTED = """
-WITH wanted AS (
-    SELECT * FROM unnest(%(tenants)b::text[], %(jobs)b::text[], %(since)b::bigint[]) AS w (tenant_id, job_id, since)
-)
-"""
-_EVENTS = (
-    _WANTED
-    + """SELECT e.tenant_id, e.job_id, e.leaf, e.line
-FROM wanted w JOIN aetheris.job_events e USING (tenant_id, job_id)
-WHERE e.seq >= w.since OR e.seq = 1 OR e.seq IN (
-    SELECT s.taken_seq FROM aetheris.signals s
-    WHERE s.tenant_id = w.tenant_id AND s.job_id = w.job_id AND s.kind = 'signal' AND s.taken_seq < w.since)
-ORDER BY e.tenant_id, e.job_id, e.seq"""
-)
-_CELLS = (
-    _WANTED
-    + """SELECT c.tenant_id, c.job_id, c.seq, c.name, c.salt, c.body
-FROM wanted w JOIN aetheris.cells c USING (tenant_id, job_id)
-WHERE c.seq >= w.since OR c.seq = 1 OR c.seq IN (
-    SELECT s.taken_seq FROM aetheris.signals s
-    WHERE s.tenant_id = w.tenant_id AND s.job_id = w.job_id AND s.kind = 'signal' AND s.taken_seq < w.since)"""
-)

@@ -1,0 +1,125 @@
+"""`throughput`: durable steps per second of one process, against the ceiling and the peer.
+
+One embedded PostgreSQL with everything that durability asks for switched on.
+In one run, ROUNDS times in turn: our own append statement with the same rows
+ready made on one connection (the ceiling), 100 concurrent jobs of `once`
+steps, and of `none` steps. Then DBOS, in a process and a database of its own,
+at several concurrencies: its best counts. At the end the whole record is
+mirrored and every check runs over it: a figure of a broken run is no figure.
+Each figure is the best of its rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import aetheris as ae
+from aetheris.domain.errors import Corrupt, Refused
+from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.agents import Agent
+from aetheris.store import health
+from benchmarks import ceiling
+from benchmarks.crash import database_of
+from benchmarks.main_job import bumper, mirrored_and_checked
+
+JOBS = 100
+STEPS = 100
+ROUNDS = 2
+
+
+@ae.tool(effect="none")
+async def look(n: int) -> int:
+    """A reading: it may be run again, so nothing is written before it."""
+    return n + 1
+
+
+@ae.agent(version="1")
+async def looker(ctx: ae.Context, steps: int) -> int:
+    """Make `steps` readings, one after the other."""
+    n = 0
+    for _ in range(steps):
+        n = await ctx.call(look, n=n)
+    return n
+
+
+def run() -> dict[str, object]:
+    """Return the figures by name. Errors: Refused without DBOS; Corrupt when the record is not sound."""
+    if find_spec("dbos") is None:
+        raise Refused("this benchmark needs DBOS beside it: pip install -c constraints.txt -e '.[bench]'")
+    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
+    home.chmod(0o755)
+    try:
+        return asyncio.run(_measure(home))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def _measure(home: Path) -> dict[str, object]:
+    best = {"pg_ceiling": 0.0, "once": 0.0, "none": 0.0}
+    figures: dict[str, object] = {}
+    async with ae.AsyncSystem(home=home) as system:
+        async with await system.database.connect("app") as connection:
+            figures |= await health.durability(connection)
+        for _ in range(ROUNDS):
+            rate, rows, size = await _ceiling(system)
+            figures |= {"rows_per_step": rows, "bytes_per_step": size}
+            best["pg_ceiling"] = max(best["pg_ceiling"], rate)
+            best["once"] = max(best["once"], await steps_per_second(system, bumper))
+            best["none"] = max(best["none"], await steps_per_second(system, looker))
+        figures |= {f"{name}_steps_per_s": round(rate) for name, rate in best.items()}
+        peer = await _peer(system)
+        figures |= await mirrored_and_checked(system.database, home / "lake")
+    figures |= peer
+    figures["ratio_to_ceiling"] = round(best["once"] / best["pg_ceiling"], 3)
+    figures["ratio_to_dbos"] = round(best["once"] / float(str(peer["dbos_steps_per_s"])), 1)
+    return figures
+
+
+async def steps_per_second(system: ae.AsyncSystem, agent: Agent) -> float:
+    """Return the rate of JOBS jobs of STEPS steps each, from a worker's start to the last job's end."""
+    ids = await asyncio.gather(*(system.submit(agent, STEPS) for _ in range(JOBS)))
+    began = time.perf_counter()
+    worker = await system.start_worker([agent], ae.Settings(concurrency=JOBS))
+    found = await system.wait(ids)
+    seconds = time.perf_counter() - began
+    worker.stop()
+    await system._workers.pop(worker)
+    if set(found.values()) != {JobStatus.COMPLETED}:
+        raise Corrupt(f"jobs did not complete: {sorted({s.word for s in found.values()})}")
+    return JOBS * STEPS / seconds
+
+
+async def _ceiling(system: ae.AsyncSystem) -> tuple[float, int, int]:
+    jobs = [(system.tenant, await system.submit(bumper, STEPS)) for _ in range(JOBS)]
+    measured = await ceiling.steps_per_second(system.database, jobs, STEPS)
+    async with await system.database.connect("worker") as connection:
+        # Out of the way: nobody is to take these jobs up, their tool was never run.
+        await connection.execute(
+            "UPDATE aetheris.jobs SET status = 6, lease_owner = NULL, wake_at = 'infinity' WHERE status = 1"
+        )
+    return measured
+
+
+async def _peer(system: ae.AsyncSystem) -> dict[str, object]:
+    assert system.database.embedded is not None
+    url = database_of(system.database.embedded, "peer")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.throughput_dbos", url, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise Corrupt(f"DBOS ended with {process.returncode}")
+    rates: dict[str, float] = json.loads(said.splitlines()[-1])
+    best = max(rates, key=lambda name: rates[name])
+    return {
+        "dbos_steps_per_s": round(rates[best]),
+        "dbos_best_at": best,
+        "dbos_by_concurrency": {name: round(rate) for name, rate in rates.items()},
+    }

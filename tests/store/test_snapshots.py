@@ -1,0 +1,410 @@
+"""Snapshots over a real PostgreSQL: who takes them, who may write them, and what a wrong one can do (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+import aetheris as ae
+from aetheris.domain.errors import Conflict, Corrupt, Lost, Refused
+from aetheris.domain.fold import fold, loads
+from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.config import Snapshots
+from aetheris.runtime.replay_context import ReplayContextBuilder
+from aetheris.runtime.snapshots import Snapshotter, take_asked
+from aetheris.store import snapshots
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection, Database
+from tests.store.job_support import at_rest, crash, ended, run
+
+EFFECTS: list[int] = []
+OTHER_WORDS: list[str] = []
+ASKED = Snapshots(event_threshold=1)
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    EFFECTS.clear()
+    OTHER_WORDS.clear()
+
+
+@ae.tool
+async def pay(n: int, word: str = "") -> int:
+    """An effect that is counted."""
+    EFFECTS.append(n)
+    return n * 2
+
+
+@ae.agent
+async def payer(ctx: ae.Context, count: int) -> list[int]:
+    """Half of the calls, a wait for a signal, the other half."""
+    paid = [await ctx.call(pay, n=n, word="".join(OTHER_WORDS)) for n in range(count)]
+    paid.append(await ctx.wait_signal("go"))
+    return [*paid, *[await ctx.call(pay, n=n) for n in range(count, 2 * count)]]
+
+
+@ae.agent
+async def counter(ctx: ae.Context, done: int) -> int:
+    """A resume point every ten calls."""
+    while done < 30:
+        for n in range(10):
+            await ctx.call(pay, n=done + n)
+        done += 10
+        await ctx.checkpoint(done)
+    await ctx.wait_signal("go")
+    return done
+
+
+QUIET = ae.Settings(poll_seconds=0.1, snapshot=Snapshots(enabled=False))
+
+
+async def resting(system: ae.AsyncSystem, agent: ae.Agent = payer, value: int = 5) -> JobKey:
+    """Return a job that rests at its wait for a signal, and whose worker is gone."""
+    worker = await system.start_worker([agent], QUIET)
+    job = await system.submit(agent, value)
+    await at_rest(system, job, "signal go")
+    await crash(system, worker)
+    return system.tenant, job
+
+
+async def stored(connection: Connection, key: JobKey) -> list[int]:
+    """The seqs of the job's snapshots, newest first."""
+    return [f.place.seq for f in await snapshots.folds(connection, key)]
+
+
+def test_a_job_goes_on_from_its_snapshot_and_does_nothing_twice(database: Database) -> None:
+    """What a snapshot is for: the next worker reads it and the tail, in one statement, and the result is the same."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            taken = await take_asked(connection, key, Snapshots(), 30)
+            head = (await system.find(key[1])).head_seq
+            assert taken is not None
+            assert taken.seq == head
+            assert await take_asked(connection, key, Snapshots(), 30) is None  # there is one as it stands
+            builder = ReplayContextBuilder(await snapshots.snapshot_keys(connection))
+            context = (await builder.build(connection, [key], [0]))[key]
+            assert builder.statements == 1
+            assert context.packed is not None
+            assert len(context.record.lines) == 2
+            await system.operator.signal(key[1], "go", 100)
+            await system.start_worker([payer], QUIET)
+            record = await ended(system, key[1])
+            assert record.result() == [0, 2, 4, 6, 8, 100, 10, 12, 14, 16, 18]
+            assert list(range(10)) == EFFECTS
+
+    run(work)
+
+
+def test_other_arguments_than_those_in_a_snapshot_are_found(database: Database) -> None:
+    """A snapshot holds no salts; that must not make a replay from it any less strict."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            await take_asked(connection, key, Snapshots(), 30)
+            await system.operator.signal(key[1], "go")
+            OTHER_WORDS.append("other")
+            await system.start_worker([payer], QUIET)
+            record = await at_rest(system, key[1], "other code")
+            assert "other arguments" in record.events[-1].data["reason"]
+            assert list(range(5)) == EFFECTS
+
+    run(work)
+
+
+def test_the_timer_takes_snapshots_of_jobs_in_hand_and_at_rest_without_disturbing_them(database: Database) -> None:
+    """A running job is the one that will need it; its holder must not notice."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            settings = Snapshots(event_threshold=8)
+            worker = await system.start_worker([payer], QUIET)
+            rests = await system.submit(payer, 5)
+            short = await system.submit(payer, 1)
+            await asyncio.gather(at_rest(system, rests, "signal go"), at_rest(system, short, "signal go"))
+            held = await system.submit(payer, 100)
+            while (row := await system.find(held)).head_seq < 40:
+                await asyncio.sleep(0.01)
+            taken = await Snapshotter(settings, within_seconds=30).round(connection)
+            assert {t.key[1] for t in taken} == {rests, held}
+            again = await Snapshotter(settings, within_seconds=30).round(connection)
+            assert rests not in {t.key[1] for t in again}  # not due any more
+            await system.operator.signal(held, "go")
+            record = await ended(system, held)
+            assert (record.row.epoch, record.row.status) == (row.epoch, JobStatus.COMPLETED)
+            assert worker.counts.ended.get("lost") is None
+            assert await stored(connection, (system.tenant, short)) == []
+            await crash(system, worker)
+
+    run(work)
+
+
+def test_a_worker_takes_snapshots_by_itself_by_timer_and_at_checkpoints(database: Database) -> None:
+    """Nobody has to remember to."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            settings = Snapshots(interval=0.1, event_threshold=15, keep_latest=2)
+            await system.start_worker([payer, counter], ae.Settings(poll_seconds=0.1, snapshot=settings))
+            timed = system.tenant, await system.submit(payer, 30)
+            resumed = system.tenant, await system.submit(counter, 0)
+            kinds: set[str] = set()
+            while kinds != {"timer", "checkpoint"} or len(await stored(connection, timed)) < 1:
+                await asyncio.sleep(0.02)
+                for key in (timed, resumed):
+                    found = await snapshots.folds(connection, key)
+                    assert len(found) <= 2
+                    kinds |= {f.kind for f in found}
+            for key in (timed, resumed):
+                await system.operator.signal(key[1], "go")
+                await ended(system, key[1])
+
+    run(work)
+
+
+def test_a_snapshots_fold_is_the_fold_of_its_events_wherever_it_fell(database: Database) -> None:
+    """Built each on the last one, across a checkpoint."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            worker = await system.start_worker([counter], QUIET)
+            key = system.tenant, await system.submit(counter, 0)
+            keep = Snapshots(keep_latest=100)
+            while (await system.find(key[1])).waits_for == "":
+                await take_asked(connection, key, keep, 30)
+            await at_rest(system, key[1], "signal go")
+            await take_asked(connection, key, keep, 30)
+            record = await system.record(key[1])
+            folds = await snapshots.folds(connection, key)
+            assert len(folds) > 1
+            for found in folds:
+                assert loads(found.body) == fold(record.events[: found.place.seq])
+            await crash(system, worker)
+
+    run(work)
+
+
+TAMPERED: dict[str, str] = {
+    "packed edited": "packed = overlay(packed placing '\\x00' from 20)",
+    "packed cut": "packed = substr(packed, 1, length(packed) / 2)",
+    "packed empty": "packed = ''",
+    "leaf of another event": "leaf = sha256('x')",
+    "a newer version": "version = 2",
+    "an unknown key": "key_id = 9",
+    "HMAC edited": "packed_mac = sha256('x')",
+    "moved to an earlier event": "seq = seq - 1",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED)
+def test_an_unsound_snapshot_is_passed_over_reported_and_replay_is_right(
+    database: Database, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever can write to the database must not be able to change what a job believes has happened."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            await take_asked(connection, key, Snapshots(), 30)
+            assert await snapshots.newest_sound(connection, key) > 0
+            assert await snapshots.look(connection, 100) == (1, [])
+            _tamper(database, change)
+            assert await snapshots.newest_sound(connection, key) == 0
+            count, unsound = await snapshots.look(connection, 100)
+            assert count == 1
+            assert unsound[0][0] == key
+            assert unsound[0][2]
+            await system.operator.signal(key[1], "go", 100)
+            with caplog.at_level(logging.ERROR):
+                await system.start_worker([payer], QUIET)
+                record = await ended(system, key[1])
+            assert "is passed over: its" in caplog.text or "is passed over: it does not" in caplog.text
+            assert record.result() == [0, 2, 4, 6, 8, 100, 10, 12, 14, 16, 18]
+            assert list(range(10)) == EFFECTS
+
+    run(work)
+
+
+def _tamper(database: Database, change: str) -> None:
+    with psycopg.connect(database.admin_dsn, autocommit=True) as superuser:
+        superuser.execute(f"UPDATE aetheris.job_snapshots SET {change}".encode())
+
+
+def test_another_jobs_snapshot_is_passed_over_and_an_older_own_one_serves(database: Database) -> None:
+    """Put in place by someone who knows SQL; what is older and sound still saves its events."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key, other = await resting(system), await resting(system)
+            taken = await take_asked(connection, key, Snapshots(), 30)
+            assert taken is not None
+            await take_asked(connection, other, Snapshots(), 30)
+            await system.operator.signal(key[1], "x")
+            worker = await system.start_worker([payer], QUIET)
+            while (row := await system.find(key[1])).head_seq < taken.seq + 2 or row.lease_owner:
+                await asyncio.sleep(0.02)
+            await crash(system, worker)
+            with psycopg.connect(database.admin_dsn, autocommit=True) as superuser:
+                superuser.execute(
+                    "INSERT INTO aetheris.job_snapshots"
+                    " (tenant_id, job_id, seq, kind, version, leaf, body, mac, key_id, packed, packed_mac)"
+                    " SELECT tenant_id, %s, seq + 1, kind, version, leaf, body, mac, key_id, packed, packed_mac"
+                    " FROM aetheris.job_snapshots WHERE job_id = %s",
+                    [key[1], other[1]],
+                )
+            assert await snapshots.newest_sound(connection, key) == taken.seq
+            builder = ReplayContextBuilder(await snapshots.snapshot_keys(connection))
+            context = (await builder.build(connection, [key], [0]))[key]
+            assert context.packed is not None
+            assert context.packed.seq == taken.seq
+            assert builder.statements == 2
+
+    run(work)
+
+
+def test_a_new_snapshot_replaces_one_that_is_not_sound(database: Database) -> None:
+    """It is built from the events, never on what can't be trusted."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            await take_asked(connection, key, Snapshots(), 30)
+            for change in ("body = overlay(body placing '9' from 20)", "packed = ''"):
+                _tamper(database, change)
+                taken = await take_asked(connection, key, Snapshots(), 30)
+                assert taken is not None
+                assert taken.seq == taken.events
+                assert await snapshots.look(connection, 10) == (1, [])
+
+    run(work)
+
+
+def test_a_broken_record_gets_no_snapshot(database: Database) -> None:
+    """A snapshot must not make an edited result look recorded."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            with psycopg.connect(database.admin_dsn, autocommit=True) as superuser:
+                superuser.execute("UPDATE aetheris.cells SET body = '999' WHERE name = 'result' AND body = '8'")
+            with pytest.raises(Corrupt, match="not what it committed to"):
+                await take_asked(connection, key, Snapshots(), 30)
+            assert await stored(connection, key) == []
+
+    run(work)
+
+
+def test_only_one_worker_takes_a_given_one(database: Database) -> None:
+    """Work is not done twice, and nobody waits for it."""
+
+    async def work() -> None:
+        async with (
+            ae.AsyncSystem(database=database) as system,
+            await database.connect("worker") as one,
+            await database.connect("worker") as two,
+        ):
+            key = await resting(system)
+            async with snapshots.taking(one, key, 30) as standing:
+                assert standing is not None
+                assert await Snapshotter(ASKED, within_seconds=30).round(two) == []
+                with pytest.raises(Conflict, match="just now"):
+                    await take_asked(two, key, ASKED, 30)
+            both = await asyncio.gather(*(Snapshotter(ASKED, within_seconds=30).round(c) for c in (one, two)))
+            assert sum(map(len, both)) == 1
+
+    run(work)
+
+
+async def _nothing(connection: Connection, database: Database) -> None:
+    await asyncio.sleep(0)
+
+
+async def _silence(connection: Connection, database: Database) -> None:
+    await asyncio.sleep(0.8)
+
+
+async def _another_holder(connection: Connection, database: Database) -> None:
+    with psycopg.connect(database.admin_dsn, autocommit=True) as superuser:
+        superuser.execute("UPDATE aetheris.jobs SET lease_epoch = lease_epoch + 1")
+
+
+async def _late_but_talking(connection: Connection, database: Database) -> None:
+    for _ in range(8):
+        await connection.execute("SELECT 1")
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "written"),
+    [(_nothing, True), (_silence, False), (_another_holder, False), (_late_but_talking, False)],
+    ids=["in time", "silent for a lease", "another holder", "late"],
+)
+def test_who_is_late_or_overtaken_writes_no_snapshot(
+    database: Database, meanwhile: Callable[[Connection, Database], Any], written: bool
+) -> None:
+    """A worker paused past its lease can write nothing, a snapshot as little as an event."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            key = await resting(system)
+            connection = await database.connect("worker")
+            taker = _Slow(Snapshots(), within_seconds=0.5)
+            taker.meanwhile = lambda: meanwhile(connection, database)
+            if written:
+                assert await taker.take(connection, key, "asked") is not None
+            else:
+                with pytest.raises(Lost):
+                    await taker.take(connection, key, "asked")
+            await connection.close()
+            async with await database.connect("worker") as other:
+                assert bool(await stored(other, key)) is written
+
+    run(work)
+
+
+class _Slow(Snapshotter):
+    """One that something happens to between reading and writing."""
+
+    meanwhile: Callable[[], Any]
+
+    async def _read(self, *args: Any) -> Any:
+        read = await super()._read(*args)
+        await self.meanwhile()
+        return read
+
+
+def test_an_erasure_drops_every_snapshot_of_the_job(database: Database) -> None:
+    """They hold bodies; the next one is made from what is left."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key, other = await resting(system), await resting(system)
+            for each in (key, other):
+                await take_asked(connection, each, Snapshots(), 30)
+            assert await snapshots.delete_all(connection, *key) == 1
+            assert (await stored(connection, key), len(await stored(connection, other))) == ([], 1)
+
+    run(work)
+
+
+def test_a_job_that_has_ended_needs_no_snapshot(database: Database) -> None:
+    """Nothing will ever replay it to go on."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            await system.operator.signal(key[1], "go")
+            await system.start_worker([payer], QUIET)
+            await ended(system, key[1])
+            with pytest.raises(Refused, match="has ended"):
+                await take_asked(connection, key, Snapshots(), 30)
+            assert await snapshots.due(connection, 1, 10) == []
+
+    run(work)
