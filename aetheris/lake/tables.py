@@ -144,6 +144,10 @@ def _committed(
     transaction = table.transaction()
     update = transaction.update_snapshot(snapshot_properties=summary)
     producer = update.overwrite() if old else update.merge_append()
+    # pyiceberg's evaluator keeps the manifest at hand in itself and is shared by the threads that look through
+    # manifests, so a file to be replaced may seem to be missing: one of its own for each look.
+    build = producer._build_manifest_evaluator
+    producer._build_manifest_evaluator = lambda spec_id: lambda manifest: build(spec_id)(manifest)  # type: ignore[method-assign]
     for file in old:
         producer.delete_data_file(file)
     for file in new:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyiceberg.expressions.visitors import _ManifestEvalVisitor, visit
+from pyiceberg.manifest import ManifestFile
 
 from aetheris.domain.errors import Corrupt
 from aetheris.lake import TABLES, open_lake
@@ -151,3 +153,20 @@ def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:
     asyncio.run(compact(world.source, world.lake(), now=LATER, grace_seconds=0))
     world.assert_equal()
     assert list(orphans(world.folder, world.lake().catalog)) == []
+
+
+def test_many_manifests_are_looked_through_by_threads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread has the manifest that it looks at: with one for all, a file to replace seems to be missing."""
+
+    def slow(self: _ManifestEvalVisitor, manifest: ManifestFile) -> bool:
+        self.partition_fields = manifest.partitions or []
+        time.sleep(0.005)
+        return bool(visit(self.partition_filter, self))
+
+    for n in range(12):  # a manifest a round, with another tenant's rows than the one before
+        world.write("job-0", 2, tenant=f"tenant-{n % 3}")
+        world.mirror()
+    monkeypatch.setattr(_ManifestEvalVisitor, "eval", slow)
+    done = asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert done.later == 0
+    world.assert_equal()

@@ -395,7 +395,7 @@ ROWS = [
     " VALUES ('default', 'job-a', 1, 'args', 1, 'desk', 'asked')",
     "INSERT INTO audit_log (tenant_id, seq, leaf, line)"
     " SELECT 'default', 1, sha256('\\x00'::bytea || convert_to(l, 'UTF8')), l"
-    " FROM (VALUES ('{\"type\":\"export\",\"at\":5}')) AS v (l)",
+    ' FROM (VALUES (\'{"type":"export","at":5}\')) AS v (l)',
 ]
 
 
