@@ -40,7 +40,11 @@ def archived(lake: Path, stone: Tombstone) -> JobRecord:
             f"job {stone.job[:8]}: the lake holds {len(lines)} events, its tombstone counts {stone.event_count}",
             where=str(lake),
         )
-    stored = Record(1, [row["leaf"] for row in lines], [row["line"].encode() for row in lines])
+    stored = Record(
+        seqs=[row["seq"] for row in lines],
+        leaves=[row["leaf"] for row in lines],
+        lines=[row["line"].encode() for row in lines],
+    )
     for row in _rows(tables["cells"], stone, "seq", "name", "salt", "body"):
         body = None if row["body"] is None else row["body"].encode()
         stored.cells[row["seq"], row["name"]] = Cell(row["seq"], row["name"], row["salt"], body)

@@ -292,7 +292,8 @@ def test_nobody_but_the_keeper_can_take_rows_away(database: Database, tmp_path: 
             await here.travelled()
             for role in ("app", "worker", "mirror"):
                 async with await database.connect(role) as connection:  # type: ignore[arg-type]
-                    for table in retention.REMOVED:
+                    # Snapshots are derived, and a worker takes newer ones in their place.
+                    for table in set(retention.REMOVED) - ({"job_snapshots"} if role == "worker" else set()):
                         with pytest.raises(Exception, match="permission denied"):
                             await connection.execute(f"DELETE FROM aetheris.{table}".encode())
 
