@@ -9,6 +9,7 @@ same and some bytes are not; then make the folder anew and commit it whole.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -27,8 +28,10 @@ from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Refused
 from aetheris.domain.events import read
 from aetheris.domain.ledger import transition_of
-from aetheris.evidence import Erasure, Source
+from aetheris.evidence import Erasure, SealMembers, Source, seal_statement
 from aetheris.evidence import write as write_evidence
+from aetheris.evidence.dsse import Signer
+from aetheris.evidence.seal import PAYLOAD_TYPE
 from aetheris.lake import write_lake
 from aetheris.lake.index import Index, LakeFile, TableEntry
 from aetheris.lake.parquet import TableWriter
@@ -133,6 +136,12 @@ def _write_package(path: Path, rows: Rows, script: Script) -> None:
     )
     path.parent.mkdir(parents=True)
     write_evidence(source, path)
+    # The same, sealed under a key that protects nothing: its private half stands here.
+    signer = Signer("fixture", hashlib.sha256(b"aetheris fixtures").digest())
+    statement = seal_statement(source)
+    signed = SealMembers(statement, signer.envelope(PAYLOAD_TYPE, statement))
+    write_evidence(replace(source, seal=signed), path.with_name("signed.zip"))
+    path.with_name("fixture.pub").write_bytes(base64.b64encode(signer.public.raw) + b"\n")
 
 
 def _expected(made: dict[str, Defect]) -> dict[str, dict[str, object]]:
@@ -154,7 +163,8 @@ def _readme(made: dict[str, Defect]) -> str:
         "Made by `make fixtures` from one seed; nothing here is edited by hand. `clean/` is a lake of 20 jobs by two",
         "tenants in which every check passes. Each other folder is a small lake in which one thing was done, and",
         "`expected.json` names every violation that the checks must find there, and no other.",
-        "`evidence/clean.zip` is one job's evidence. `SHA256SUMS` lists every file (`sha256sum -c SHA256SUMS`).",
+        "`evidence/clean.zip` is one job's evidence, `signed.zip` the same signed; `fixture.pub` verifies it, and stands",
+        "for nobody. `SHA256SUMS` lists every file (`sha256sum -c SHA256SUMS`).",
         "",
         "How each was made, in a function of its own: `aetheris/demo/fixtures_defects*.py`. Salts and ids are derived",
         "from the seed, so they protect nothing here. People and accounts are invented.",
@@ -181,7 +191,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"aetheris: {error}\n")
         return error.exit_code
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    sys.stdout.write(f"{folder}: a clean store, {len(made)} damaged ones, one evidence zip; {size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{folder}: a clean store, {len(made)} damaged ones, two evidence zips; {size / 1e6:.1f} MB\n")
     return 0
 
 

@@ -54,7 +54,7 @@ def redact(
     verdict = judge(given)
     if verdict.failed:
         raise Corrupt(f"the package fails verification ({verdict.sentence}); redact a sound one. Nothing was written")
-    parts = _parts(given)
+    parts = parts_of(given)
     types = {event.seq: event.type for event in map(events.read, parts.lines)}
     chosen = _choose(parts.cells, types, drop, missing_ok=missing_ok)
     cells = [_redacted(cell) if (cell.seq, cell.name) in chosen else cell for cell in parts.cells]
@@ -63,7 +63,8 @@ def redact(
     return deliver(data, verify(data), parts, out)
 
 
-def _parts(package: Package) -> Parts:
+def parts_of(package: Package) -> Parts:
+    """Return what a sound package was made of. Errors: Corrupt."""
     limit = package.limits.disclosure_line_bytes
     rows = [disclosures.read(line, limit) for line in package.lines(format.DISCLOSURES)]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import plotly.graph_objects as go
 
@@ -42,6 +42,28 @@ def verify(path: str | Path, trust: str | Path | None = None) -> Judgement:
     `trust` is a file of public keys that you were given. Errors: Refused, when it is none.
     """
     return Judgement(judge(Path(path), trust=None if trust is None else Path(trust)))
+
+
+def judge_all(packages: Iterable[Spoilt], trust: str | Path | None = None) -> Rows:
+    """Return one row a package: what it aims at, what was done, which layers fail, and what is said first."""
+    rows = []
+    for package in packages:
+        verdict = judge(package.data, trust=None if trust is None else Path(trust))
+        failed = [layer.name for layer in verdict.failed]
+        first = verdict.failed[0].summary if failed else verdict.sentence
+        rows.append([package.layer, package.done, ", ".join(failed), first, verdict.exit_code])
+    return Rows(["aimed at", "done", "failed", "said first", "exit"], rows)
+
+
+class Spoilt(Protocol):
+    """A package's bytes, the layer that a change in it aims at, and what was done."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def done(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
 
 
 class Desk:

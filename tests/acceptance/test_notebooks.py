@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import aetheris.workbench as wb
 from aetheris.demo.fixtures_jobs import scripts
+from aetheris.demo.tampering import tampered
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.domain.rows import Rows
 from aetheris.evidence import CellSelector, redact
-from aetheris.workbench.panels import TracePanel
+from aetheris.evidence.verdict import LAYERS
+from aetheris.workbench.panels import EvidencePanel, TracePanel
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -152,3 +155,34 @@ def test_a_redacted_package_is_not_called_broken(tmp_path: Path) -> None:
     assert "erased by someone, audit entry 1" in repr(desk.jobs[0].step(1))
     with pytest.raises(Corrupt, match="not sound"):
         desk.jobs[0].export(tmp_path / "again.zip")
+
+
+def test_the_evidence_panel_makes_what_was_chosen_and_says_why_it_could_not(tmp_path: Path) -> None:
+    """What is left out is not in the package; a name that fits nothing is a line and no package."""
+    lake = wb.open(ROOT / "data" / "fixtures" / "clean")
+    panel = EvidencePanel(lake)
+    panel.job_choice.value = lake.jobs.where(status="completed")[0].id
+    panel.make.click()
+    whole = panel.size
+    panel.left_out.value = "input"
+    panel.make.click()
+    assert panel.judgement is not None
+    assert "redacted" in panel.judgement.verdict["disclosure"].summary
+    assert 0 < panel.size < whole
+    assert "redact input" in panel.code
+    panel.left_out.value = "<b>nothing"
+    panel.make.click()
+    assert (panel.size, panel.judgement) == (0, None)
+    assert "no cell fits" in panel._said.value
+    assert "<b>" not in panel._said.value
+
+
+def test_every_way_of_spoiling_is_seen_and_a_blind_verifier_would_be_too(tmp_path: Path) -> None:
+    """The notebook's claim, broken once: were the packages not spoilt, its assertion fails."""
+    signed, key = ROOT / "data" / "fixtures" / "evidence" / "signed.zip", tmp_path / "k.pub"
+    key.write_bytes(signed.with_name("fixture.pub").read_bytes())
+    spoilt = tampered(signed)
+    assert {t.layer for t in spoilt} == set(LAYERS) - {"log"}
+    assert all(row["exit"] == 1 and row["aimed at"] in row["failed"] for row in wb.judge_all(spoilt, trust=key))
+    unspoilt = [replace(t, data=signed.read_bytes()) for t in spoilt]
+    assert all(row["exit"] == 0 for row in wb.judge_all(unspoilt, trust=key))
