@@ -10,7 +10,7 @@ A month is 20 jobs a minute for 30 days. In the store's steady state as many
 jobs leave as come, so a month adds only what stays for good (tombstones, audit
 chain); what it holds all the time is the retention's days of jobs.
 
-The lake's metadata: 600 commits over 30 simulated days, compacted and expired
+The lake's metadata: 240 commits a table over 30 simulated days, compacted and expired
 once a simulated day (the mirror does it hourly), against a month of data.
 """
 
@@ -49,7 +49,7 @@ from ingest.tau_bench import Run, names_in_force, read_runs, read_world
 ROUNDS = 10
 JOBS_A_MONTH = 20 * 60 * 24 * 30
 DAYS = 30
-COMMITS_A_DAY = 20
+COMMITS_A_DAY = 8
 #: What a simulated commit writes to: the tables that grow with every job.
 COMMITTED = ("events", "cells", "ledger", "lease_changes", "limit_waits", "seals")
 GB = 1e9
@@ -107,7 +107,10 @@ async def _load_and_collect(
 ) -> dict[str, Any]:
     database = system.database
     empty = _size(database)
-    jobs = await _played(system, runs, world)
+    jobs = 0
+    for _ in range(ROUNDS):  # a round of the mirror after each, so that there are small files to merge
+        jobs += await _played(system, runs, world)
+        await mirror_once(source, lake)
     full = _size(database)
     events = _count(database, "job_events")
     while (await seal_finished(database, by="bench")).more:
@@ -121,7 +124,7 @@ async def _load_and_collect(
     if collected.jobs != jobs:
         raise Corrupt(f"{collected.jobs} of {jobs} jobs were collected: {dict(collected.kept)}")
     stays = _size(database, ("job_tombstones", "audit_log", "audit_heads", "erasures"))
-    again = await _played(system, runs, world)
+    again = sum([await _played(system, runs, world) for _ in range(ROUNDS)])
     refilled = _size(database)
     _check(lake.folder, source)
     return {
@@ -140,14 +143,11 @@ async def _load_and_collect(
 
 
 async def _played(system: ae.AsyncSystem, runs: list[Run], world: DataSet) -> int:
-    jobs = 0
-    for _ in range(ROUNDS):
-        played = await play(system, runs, world)
-        jobs += len(played.jobs)
-        for worker in list(system._workers):  # each round starts a worker of its own
-            worker.stop()
-            await system._workers.pop(worker)
-    return jobs
+    played = await play(system, runs, world)
+    for worker in list(system._workers):  # each round starts a worker of its own
+        worker.stop()
+        await system._workers.pop(worker)
+    return len(played.jobs)
 
 
 def _check(folder: Path, source: MirrorSource) -> None:

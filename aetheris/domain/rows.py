@@ -56,7 +56,7 @@ def trace_rows(lines: Iterable[TraceLine]) -> Rows:
     rows = [
         [
             f"{x.since_start_us / 1e3:.1f}",
-            f"{x.what} {x.step or ''}".strip(),
+            f"{x.what} {x.step}" if x.what == "call" else x.what,
             x.name,
             x.effect,
             ", ".join(x.states),

@@ -17,7 +17,9 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import trace
+from aetheris.runtime import keeping
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.collection import Collected
 from aetheris.runtime.held import Settings
 from aetheris.runtime.operator import Operator, Outcome
 from aetheris.runtime.record import JobRecord
@@ -105,6 +107,23 @@ class System:
     def record(self, job: str) -> JobRecord:
         """Return everything that stands in the store of one job. Errors: Refused."""
         return self._do(self._core.record(job))
+
+    @property
+    def lake(self) -> Path:
+        """The folder of this system's lake: what `aetheris.workbench.open` reads."""
+        return self._core.lake
+
+    def mirror(self) -> int:
+        """Bring the lake up to date; return how many rows are new there. Errors: as the mirror's."""
+        return self._do(keeping.mirror(self._core)).total
+
+    def seal(self) -> int:
+        """Seal the finished jobs that have no seal yet; return how many."""
+        return self._do(keeping.seal(self._core))
+
+    def collect(self, *, days: int | None = None, dry_run: bool = False) -> Collected:
+        """Take finished jobs older than `days` out of the store, if the lake has them whole. Errors: Refused."""
+        return self._do(keeping.collect(self._core, days=days, dry_run=dry_run))
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

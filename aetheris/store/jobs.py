@@ -158,9 +158,14 @@ async def count_by_status(connection: Connection, tenant: str) -> dict[JobStatus
 
 
 async def statuses(connection: Connection, tenant: str, jobs: Sequence[str]) -> dict[str, JobStatus]:
-    """Return the status of each of `jobs` that exists."""
+    """Return the status of each of `jobs` that exists; a parked one that was sent something counts as retrying.
+
+    It goes on as soon as a worker takes it: whoever waits for it to come to rest must not stop here.
+    """
     cursor = await connection.execute(
-        "SELECT job_id, status FROM aetheris.jobs WHERE tenant_id = %s AND job_id = ANY (%s)", [tenant, list(jobs)]
+        "SELECT job_id, CASE WHEN status = 6 AND inbox > 0 THEN 7 ELSE status END AS status"
+        " FROM aetheris.jobs WHERE tenant_id = %s AND job_id = ANY (%s)",
+        [tenant, list(jobs)],
     )
     return {r["job_id"]: JobStatus(r["status"]) async for r in cursor}
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import aetheris as ae
+from aetheris.demo.first import Ticket, desk
 from aetheris.domain.jobs import JobStatus
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, at_rest, crash, ended, last_value, run, types
@@ -468,3 +469,18 @@ def test_a_failed_job_is_run_again_as_a_new_run_that_names_the_old(database: Dat
                 await system.operator.retry(again)
 
     run(work)
+
+
+def test_who_waits_for_a_job_that_was_just_answered_waits_on(database: Database) -> None:
+    """Between an answer and the worker that takes it the job is parked still; that is not where it comes to rest."""
+
+    async def body() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([desk], FAST)
+            ticket = Ticket(booking="4WQ150", cents=4200, iban="DE02")
+            job = await system.submit(desk, ticket)
+            assert (await system.wait([job], seconds=30))[job] is JobStatus.PARKED
+            await system.operator.approve(job, 2, approved=True)
+            assert (await system.wait([job], seconds=30))[job] is JobStatus.COMPLETED
+
+    run(body)

@@ -1,0 +1,46 @@
+"""What is done with a system's finished jobs, from a script or a notebook: mirror, seal, collect."""
+
+from __future__ import annotations
+
+from aetheris.lake import Lake
+from aetheris.runtime.collection import Collected, Collector
+from aetheris.runtime.mirror import Round, mirror_once
+from aetheris.runtime.sealing import seal_finished, signer_of
+from aetheris.runtime.submit import whoami
+from aetheris.runtime.system import AsyncSystem
+from aetheris.store.mirror_rows import MirrorSource
+
+
+async def mirror(system: AsyncSystem) -> Round:
+    """Bring the system's lake up to date. Errors: as `mirror_once`."""
+    source = MirrorSource(system.database)
+    lake = Lake(system.lake, source.catalog_uri)
+    try:
+        return await mirror_once(source, lake)
+    finally:
+        lake.close()
+
+
+async def seal(system: AsyncSystem) -> int:
+    """Seal every finished job that has no seal yet, signed where the configuration says so; return how many."""
+    count, more = 0, True
+    while more:
+        done = await seal_finished(
+            system.database, by=whoami(), signer=signer_of(system.config.security.evidence_signing)
+        )
+        count, more = count + done.count, done.more
+    return count
+
+
+async def collect(system: AsyncSystem, *, days: int | None = None, dry_run: bool = False) -> Collected:
+    """Collect what is due from the store; `days` is `runtime.gc.ttl_days` unless given. Errors: as `Collector.run`."""
+    keys = system.config.runtime.gc
+    collector = Collector(
+        system.database,
+        system.lake,
+        days=keys.ttl_days if days is None else days,
+        batch=keys.batch_size,
+        by=whoami(),
+        signer=signer_of(system.config.security.evidence_signing),
+    )
+    return await collector.run(dry_run=dry_run)
