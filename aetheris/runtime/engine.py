@@ -72,9 +72,7 @@ class Engine:
         self._patches: dict[str, bool] = {}
         self._interrupt: Cancelled | None = None
         self._wake = asyncio.Event()
-        self._live = False
-        self._draining = False
-        self._over = False
+        self._live = self._draining = self._over = False
         self._thread: JobThread | None = None
 
     @property
@@ -249,7 +247,8 @@ class Engine:
 
     def _next_is_recorded(self) -> bool:
         # What the inbox brought at the very start counts as on record: it precedes all that is new.
-        return any(not self._live or self.history.recorded(event) for event in self.history.next())
+        queue = self.history.resolutions
+        return bool(queue) and (not self._live or self.history.recorded(queue.first))
 
     def _deliverable_here(self) -> bool:
         queue = self.history.resolutions

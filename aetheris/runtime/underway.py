@@ -166,4 +166,6 @@ class UnderWay:
         self.tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
-        self._engine.look_again()
+        # While another call is under way the job has something to do here: what this one brought has woken it.
+        if self.failure is not None or not self.calling:
+            self._engine.look_again()
