@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 #: Objects made before the youngest are looked at; Python's own is 700 (2,000 from 3.13).
@@ -17,4 +18,6 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    # Some libraries (nanobind's) count at the end what was never collected, and say so on the terminal.
+    atexit.register(gc.unfreeze)
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
