@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, main_job, replay, storage, throughput
+from benchmarks import crash, limiter, load, main_job, replay, storage, throughput
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "crash": crash.run,
     "limiter": limiter.run,
+    "load": load.run,
     "main": main_job.run,
     "replay": replay.run,
     "storage": storage.run,

@@ -23,6 +23,7 @@ from pathlib import Path
 import aetheris as ae
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime import heap
 from aetheris.runtime.agents import Agent
 from aetheris.store import health
 from benchmarks import ceiling
@@ -30,8 +31,8 @@ from benchmarks.crash import database_of
 from benchmarks.main_job import bumper, mirrored_and_checked
 
 JOBS = 100
-STEPS = 100
-ROUNDS = 2
+STEPS = 200
+ROUNDS = 3
 
 
 @ae.tool(effect="none")
@@ -67,6 +68,7 @@ async def _measure(home: Path) -> dict[str, object]:
     async with ae.AsyncSystem(home=home) as system:
         async with await system.database.connect("app") as connection:
             figures |= await health.durability(connection)
+        heap.settle()  # as `aetheris worker` does
         for _ in range(ROUNDS):
             rate, rows, size = await _ceiling(system)
             figures |= {"rows_per_step": rows, "bytes_per_step": size}

@@ -15,7 +15,7 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, tools
 from aetheris.domain.errors import Unusable
-from aetheris.runtime import metrics
+from aetheris.runtime import heap, metrics
 from aetheris.runtime.config import Prometheus
 from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.held import Settings
@@ -72,6 +72,8 @@ def worker(
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
             raise click.UsageError(f"--accept-version {accepted!r}: give AGENT@VERSION of an agent served here")
+
+    heap.settle()
 
     def serve(system: AsyncSystem) -> Coroutine[None, None, Worker]:
         keys = system.config.worker

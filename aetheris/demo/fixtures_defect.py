@@ -18,6 +18,7 @@ Jobs = dict[str, Script]
 CHAIN, GAPS, GENESIS, MOVES = "integrity/chain", "integrity/gaps", "integrity/genesis", "integrity/moves"
 CALLS, LEDGER, CELLS, COLUMNS = "integrity/calls", "integrity/ledger", "integrity/cells", "integrity/columns"
 EPOCHS, OVERLAP, DOUBT = "leases/epochs", "leases/overlap", "integrity/doubt"
+SNAPSHOTS, RUNS = "integrity/snapshots", "integrity/runs"
 #: The jobs that a damaged store holds: a few of the clean store's, of one tenant.
 GROUND = ("rebooked", "taken_over", "retried")
 

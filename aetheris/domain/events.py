@@ -70,6 +70,8 @@ TYPES: dict[str, dict[str, type]] = {
     "tool_invocation_resolved": {"attempt": int, "effect": str, "outcome": str, "tool_name": str},
     "random_recorded": {},  # cells: value
     "state_checkpointed": {},  # cells: state
+    # The job goes on as another, which begins with this state and names this event. cells: state
+    "run_continued": {"continued_as": str},
     "state_changed": {},
     "approval_requested": {"correlation_key": str},  # role?, expires_at?. cells: title
     "approval_completed": {"correlation_key": str, "decision": str},  # cells: why

@@ -124,10 +124,14 @@ def _other(event: Event, since: int) -> TraceLine:
             line.what, line.name, line.note = "ignored", event.data["kind"], event.data["reason"]
         case "confirmation_replay_failed":
             line.what, line.name, line.note = "not confirmed", event.data["tool_name"], event.data["reason"]
+        case "run_continued":
+            line.what, line.name = "continued", f"as {event.data['continued_as'][:8]}"
         case "patch_recorded":
             line.what, line.name = "patched", event.data["patch"]
         case "job_created":
             line.name, line.note = event.by, f"config {event.data['config_sha256'][:4]}…"
+            if (before := event.data.get("continued_from")) is not None:
+                line.note += f", continues {str(before)[:8]}"
         case "random_recorded" | "state_checkpointed":
             line.what = {"random_recorded": "random", "state_checkpointed": "checkpoint"}[event.type]
         case _:

@@ -66,6 +66,14 @@ class Cancelled(BaseException):
         self.reason, self.by = reason, by
 
 
+class Continued(BaseException):
+    """The job goes on as a new run. Raised where its code waits, and by everything it asks of ctx after that."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"goes on as job {job[:8]}")
+        self.job = job
+
+
 class Abandoned(BaseException):
     """The runtime gave this job up; nothing of what its code still does counts any more."""
 

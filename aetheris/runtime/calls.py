@@ -144,12 +144,15 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
     log.still_held()
     reach("effect.before")
     began = time.perf_counter_ns()
-    limit = asyncio.timeout(tool.timeout_seconds)
+    limit = None if tool.timeout_seconds is None else asyncio.timeout(tool.timeout_seconds)
     try:
-        async with limit:
+        if limit is None:
             value = await tool.run(call, step.arguments)
+        else:
+            async with limit:
+                value = await tool.run(call, step.arguments)
     except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
-        timed_out = limit.expired()
+        timed_out = limit is not None and limit.expired()
         if tool.effect == "once" and (timed_out or tool.uncertain(error)):
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from aetheris.domain import ids
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.steps import ContinueStep
 from aetheris.runtime.submit import Submitter
 from aetheris.runtime.waits import ChildStep
 from aetheris.store import inbox, jobs
@@ -72,6 +73,28 @@ class Children:
             await connection.close()
         self._record(engine, step, outcome)
 
+    async def continue_as(self, engine: Engine, step: ContinueStep) -> None:
+        """Submit the run that this one goes on as; submitting it again is the same run.
+
+        Its first event names this job, and the event that names it by the
+        salted commitment of the state that stands there.
+        """
+        told = step.told
+        assert told is not None
+        links = {
+            "continued_from": self._parent,
+            "continued_seq": told.seq,
+            "continued_state": told.cells["state"],
+        }
+        new = self._submitter(engine).prepare(
+            engine.agent, step.state, key=f"continue/{self._parent}", job=told.data["continued_as"], links=links
+        )
+        connection = await self._connect()
+        try:
+            await jobs.submit(connection, new)
+        finally:
+            await connection.close()
+
     async def tell_parent(self, parent: str, status: JobStatus) -> None:
         """Drop the message of this job's end into its parent's inbox."""
         connection = await self._connect()
@@ -84,9 +107,7 @@ class Children:
             await connection.close()
 
     async def _submit(self, connection: Connection, engine: Engine, step: ChildStep) -> None:
-        config = str(engine.history.genesis.data["config_sha256"])
-        submitter = Submitter(self._tenant, self._keys, self._clock, f"job/{self._parent}", config)
-        new = submitter.prepare(
+        new = self._submitter(engine).prepare(
             step.agent,
             step.value,
             key=f"child/{self._parent}/{step.step}",
@@ -94,6 +115,10 @@ class Children:
             parent=self._parent,
         )
         await jobs.submit(connection, new)
+
+    def _submitter(self, engine: Engine) -> Submitter:
+        config = str(engine.history.genesis.data["config_sha256"])
+        return Submitter(self._tenant, self._keys, self._clock, f"job/{self._parent}", config)
 
     def _record(self, engine: Engine, step: ChildStep, outcome: jobs.Outcome) -> None:
         if step.step not in engine.history.waits:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Approval
-from aetheris.runtime.steps import CheckpointStep, Step, ToolStep
+from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep
 from aetheris.runtime.tools import Tool
 from aetheris.runtime.trampoline import Gather, Waitable
 from aetheris.runtime.waits import ApprovalStep, ChildStep, SignalStep, TimerStep
@@ -117,6 +117,16 @@ class Context(_Shared):
         """
         return self._engine.make(CheckpointStep, state)
 
+    def continue_as_new(self, state: Any) -> Step:
+        """End this run and go on as a new job that begins with `state` as its input; awaiting it never returns.
+
+        For jobs without an end: each run keeps a short record. Both runs name
+        each other on the record. What was sent to this one and not waited for
+        does not follow. Refused while other steps are under way, and in a
+        child job, whose parent waits for this run.
+        """
+        return self._engine.make(ContinueStep, self._engine.agent, state)
+
 
 class SyncContext(_Shared):
     """The ctx of a plain `def` agent, which runs in a thread: calls return results."""
@@ -153,6 +163,11 @@ class SyncContext(_Shared):
     def checkpoint(self, state: Any) -> None:
         """Record `state` as a resume point, as `Context.checkpoint` does."""
         self._engine.block_on(self._engine.make(CheckpointStep, state))
+
+    def continue_as_new(self, state: Any) -> NoReturn:
+        """End this run and go on as a new job, as `Context.continue_as_new` does."""
+        self._engine.block_on(self._engine.make(ContinueStep, self._engine.agent, state))
+        raise AssertionError("a continued run has ended")
 
 
 def seconds(duration: timedelta | float) -> float:

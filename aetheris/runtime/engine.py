@@ -24,14 +24,14 @@ from aetheris.domain.errors import Conflict, Diverged, Lost, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime import confirm, metrics
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.answers import Abandoned, Cancelled
+from aetheris.runtime.answers import Abandoned, Cancelled, Continued
 from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.limiter import Limiter
 from aetheris.runtime.rest import Doubt, Suspended, rest_of
-from aetheris.runtime.steps import CheckpointStep, Step, ToolStep, diverged
+from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
 from aetheris.runtime.trampoline import Fiber, Trampoline, Waitable
 from aetheris.runtime.underway import UnderWay
@@ -55,7 +55,7 @@ class Engine:
         read_only: bool = False,
         checkpointed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._checkpointed = checkpointed
+        self.checkpointed = checkpointed
         #: A replay without the world: where the record ends, the log refuses, and nothing begins.
         self.read_only = read_only
         self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
@@ -65,6 +65,8 @@ class Engine:
         self.doubts: dict[int, Doubt] = {}
         self.underway = UnderWay(self, children)
         self.cancelled: Cancelled | None = None
+        #: The last step of a run that goes on as another, once it is delivered.
+        self.continued: ContinueStep | None = None
         self._next_step = checkpoint.step if checkpoint else 0
         self._trampoline = Trampoline(self._started)
         self._root: Fiber | None = None
@@ -72,9 +74,7 @@ class Engine:
         self._patches: dict[str, bool] = {}
         self._interrupt: Cancelled | None = None
         self._wake = asyncio.Event()
-        self._live = False
-        self._draining = False
-        self._over = False
+        self._live = self._draining = self._over = False
         self._thread: JobThread | None = None
 
     @property
@@ -88,6 +88,8 @@ class Engine:
         """Return a new step under the next number. Its number is spent even if it is never awaited."""
         if self._over:
             raise Abandoned
+        if self.continued is not None:
+            self.continued.outcome()
         self._next_step += 1
         step = kind(self._next_step, *args)
         frame = sys._getframe(2)  # whoever called ctx
@@ -155,13 +157,15 @@ class Engine:
                 result, error = await self._run_code(), None
             except (Suspended, Diverged, Lost, Conflict):
                 raise
-            except (Exception, Cancelled) as raised:  # noqa: BLE001  the code's own end, once nothing is open
+            except (Exception, Cancelled, Continued) as raised:  # noqa: BLE001  the code's own end, once nothing is open
                 result, error = None, raised
             self._live = True
             if not self.read_only:
                 await self.underway.settle(self._waiting)
             if self.doubts:
                 raise Suspended.in_doubt(self.doubts)  # such a job can't end
+            if self.continued is not None:
+                self.continued.outcome()
             if error is not None:
                 raise error
             return result
@@ -249,7 +253,8 @@ class Engine:
 
     def _next_is_recorded(self) -> bool:
         # What the inbox brought at the very start counts as on record: it precedes all that is new.
-        return any(not self._live or self.history.recorded(event) for event in self.history.next())
+        queue = self.history.resolutions
+        return bool(queue) and (not self._live or self.history.recorded(queue.first))
 
     def _deliverable_here(self) -> bool:
         queue = self.history.resolutions
@@ -270,6 +275,8 @@ class Engine:
                 metrics.tool_restored(self.tenant, step.tool.name)
         self.now_us = event.at
         step.settle(event, self.history)
+        if isinstance(step, ContinueStep):
+            self.continued = step
         self.history.forget(event)
         self._trampoline.run()
 
@@ -303,19 +310,12 @@ class Engine:
 
     def _launch(self, step: Step) -> None:
         recorded = self._compare_begun(step)
-        if isinstance(step, CheckpointStep):
-            self._checkpoint(step)
+        if isinstance(step, CheckpointStep | ContinueStep):
+            self.underway.turn_over(step, alone=len(self._waiting) == 1)
         elif isinstance(step, WaitStep):
             self.underway.wait(step, recorded)
         elif isinstance(step, ToolStep):
             self.underway.call(step, recorded)
-
-    def _checkpoint(self, step: CheckpointStep) -> None:
-        if len(self._waiting) > 1:
-            raise Refused(f"step {step.step}: a checkpoint while other steps are under way; await them first")
-        bodies = self.agent.state_cells(step.state)
-        self.arrived(self.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
-        self._checkpointed()
 
     async def _woken(self) -> None:
         await self._wake.wait()

@@ -10,6 +10,7 @@ exits. Without it, reaching a point costs one comparison.
     end.before      end.after        around the event that ends a call (after: not yet durable)
     commit.before   commit.after     around the append of a commit
     release.before  release.after    around the last commit of a hold
+    snapshot.before snapshot.after   around the writing of a snapshot (after: committed)
 """
 
 from __future__ import annotations

@@ -54,6 +54,39 @@ def make_event(
     return Event(at, by, commits, data, epoch, before, seq, step, type), line, merkle.leaf_hash(line), made
 
 
+class Saved:
+    """The end of one batch: whoever waits for it, and how it fared. Each waiter has a future of its own,
+    so that one who is cancelled takes nothing from the others."""
+
+    __slots__ = ("done", "failure", "waiters")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.failure: Exception | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Return once the batch is committed. Errors: why it is not."""
+        if not self.done:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiters.append(waiter)
+            await waiter
+        elif self.failure is not None:
+            raise self.failure
+
+    def settle(self, failure: Exception | None) -> None:
+        """Wake the waiters."""
+        self.done, self.failure = True, failure
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if failure is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(failure)
+        self.waiters = []
+
+
 class JobLog:
     """The appending end of one job's log, under one lease."""
 
@@ -76,8 +109,8 @@ class JobLog:
         #: This process's monotonic clock up to which the lease was granted when last heard of.
         self.alive_until = float("inf")
         self._batch: Batch | None = None
-        self._saved: asyncio.Future[None] | None = None
-        self._in_flight: asyncio.Future[None] | None = None
+        self._saved: Saved | None = None
+        self._in_flight: Saved | None = None
         self._failure: Exception | None = None
 
     def emit(
@@ -158,9 +191,9 @@ class JobLog:
             raise self._failure
         saved = self._saved if self._batch is not None else self._in_flight
         if saved is not None:
-            await asyncio.shield(saved)
+            await saved.wait()
 
-    def take(self) -> tuple[Batch, asyncio.Future[None]] | None:
+    def take(self) -> tuple[Batch, Saved] | None:
         """Hand what is pending to the journal, which alone calls this."""
         if self._batch is None or self._saved is None:
             return None
@@ -168,24 +201,21 @@ class JobLog:
         self._batch, self._in_flight, self._saved = None, self._saved, None
         return taken
 
-    def settle(self, saved: asyncio.Future[None], failure: Exception | None) -> None:
+    def settle(self, saved: Saved, failure: Exception | None) -> None:
         """Tell the waiters how the journal fared; the journal alone calls this."""
         if self._in_flight is saved:
             self._in_flight = None
-        if failure is None:
-            saved.set_result(None)
-            return
-        self._failure = failure
-        for future in (saved, self._saved):
-            if future is not None and not future.done():
-                future.set_exception(failure)
-                future.exception()  # nobody may be waiting; that is no news
-        self._batch = self._saved = None
+        if failure is not None:
+            self._failure = failure
+            if self._saved is not None:
+                self._saved.settle(failure)
+            self._batch = self._saved = None
+        saved.settle(failure)
 
     def _pending(self) -> Batch:
         if self._batch is None:
             self._batch = Batch(self.tenant, self.job, self.epoch, self._head_seq, self._head_leaf)
-            self._saved = asyncio.get_running_loop().create_future()
+            self._saved = Saved()
             self._journal.wanted(self)
         return self._batch
 

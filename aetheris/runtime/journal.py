@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from aetheris.domain.errors import AetherisError, Lost
 from aetheris.runtime.failpoints import reach
-from aetheris.runtime.joblog import JobLog
+from aetheris.runtime.joblog import JobLog, Saved
 from aetheris.store.append import Batch, JobKey, append, heads
 from aetheris.store.database import Connection
 from aetheris.store.errors import Full, Unreachable
@@ -25,7 +25,7 @@ RECONNECT_SECONDS = 0.2
 JOBS_PER_COMMIT = 512
 
 _log = logging.getLogger(__name__)
-_Round = list[tuple[JobLog, Batch, asyncio.Future[None]]]
+_Round = list[tuple[JobLog, Batch, Saved]]
 
 
 class Journal:

@@ -49,4 +49,6 @@ class JobRecord:
             error = self.value(last, "error") or {}
             why = f": {error.get('kind')}: {error.get('message')}" if error else ""
             raise Refused(f"job {self.row.job[:8]} has no result, it is {self.row.status.word}{why}")
+        if successor := self.events[-1].data.get("continued_as"):
+            raise Refused(f"job {self.row.job[:8]} goes on as job {successor[:8]}, and has no result of its own")
         return self.value(self.events[-1], "result")

@@ -14,7 +14,7 @@ from aetheris.domain.cells import commitment
 from aetheris.domain.errors import Corrupt, Diverged, Erased, Lost, Refused
 from aetheris.domain.events import TERMINAL_TYPES, Event
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.answers import Cancelled, Continued
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
 from aetheris.runtime.history import History
@@ -77,6 +77,10 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
         return Replayed(count, False, "diverged", str(error))
     except Cancelled:
         return _compare(count, last, "cancelled", "job_cancelled" if last.type != "job_failed" else "job_failed")
+    except Continued as continued:
+        if last.data.get("continued_as") == continued.job:
+            return _compare(count, last, "continued", last.type)
+        return Replayed(count, False, "continued", f"the code goes on as a new run, {_says(last)}")
     except (Corrupt, Erased):
         raise
     except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends

@@ -20,6 +20,7 @@ _RESOLVES = frozenset(
         "wait_completed",
         "approval_completed",
         "child_completed",
+        "run_continued",
         "cancel_requested",  # delivered to the job itself, in its place among the others
     }
 )

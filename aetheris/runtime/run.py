@@ -14,7 +14,7 @@ from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, L
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.answers import Cancelled
+from aetheris.runtime.answers import Cancelled, Continued
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
@@ -160,6 +160,8 @@ class Run:
             return await self._park(log, Suspended(0, f"diverged: {error}", waits_for="other code"))
         except (Lost, Conflict, asyncio.CancelledError):
             raise
+        except Continued as continued:
+            return await self._continued(engine, log, continued)
         except Cancelled as cancelled:
             return await self._cancelled(log, cancelled)
         except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
@@ -187,6 +189,15 @@ class Run:
             return await self._end(log, "failed")
         log.emit("job_cancelled", data={"reason": f"cancelled by {cancelled.by}"})
         return await self._end(log, "cancelled")
+
+    async def _continued(self, engine: Engine, log: JobLog, continued: Continued) -> End:
+        # In this order: the successor is on record here before it exists, and exists before this run has ended.
+        # Whoever takes over in between finds the record and submits the same successor.
+        assert engine.continued is not None
+        await log.durable()
+        await self._children.continue_as(engine, engine.continued)
+        log.emit("job_completed", data={"continued_as": continued.job})
+        return await self._end(log, "completed")
 
     async def _tell_parent(self, parent: str, status: JobStatus) -> None:
         try:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from aetheris.domain.cells import commitment
 from aetheris.domain.errors import Diverged, Refused
 from aetheris.domain.events import Event
+from aetheris.runtime.agents import Agent
+from aetheris.runtime.answers import Continued
 from aetheris.runtime.history import History
 from aetheris.runtime.packed import AS_RECORDED
 from aetheris.runtime.tools import Tool, ToolFailed
@@ -104,6 +106,29 @@ class CheckpointStep(Step):
     def settle(self, event: Event, history: History) -> None:
         """It is recorded."""
         self.resolve()
+
+
+class ContinueStep(Step):
+    """The end of this run, and the state with which the next begins."""
+
+    __slots__ = ("bodies", "state", "told")
+    types = frozenset({"run_continued"})
+
+    def __init__(self, step: int, agent: Agent, state: Any) -> None:
+        super().__init__(step, "continue as new")
+        self.state, self.bodies = state, agent.state_cells(state)
+        self.told: Event | None = None  # the event that names the next run, once it is delivered
+
+    def check(self, event: Event, history: History) -> None:
+        """Also compares the state."""
+        super().check(event, history)
+        if other_cell(event, self.bodies, history):
+            raise self._diverged(f"{history.describe(event)} with another state")
+
+    def settle(self, event: Event, history: History) -> None:
+        """The code of this run ends here."""
+        self.told = event
+        self.resolve(error=Continued(event.data["continued_as"]))
 
 
 def other_cell(event: Event, bodies: Sequence[tuple[str, bytes]], history: History) -> str:

@@ -39,28 +39,26 @@ class Submitter:
         goal: str = "",
         job: str = "",
         parent: str | None = None,
-        retry_of: str | None = None,
+        links: Mapping[str, Any] | None = None,
         timeout_seconds: float | None = None,
     ) -> Submission:
         """Return the job's row and genesis, ready to be written. Errors: Refused for a bad input."""
         bodies = agent.input_cells(value) if agent.takes_input else ()
         now = self.clock.now_us()
-        links: dict[str, Any] = {}
+        bound: dict[str, Any] = dict(links or {})
         if parent is not None:
-            links["parent"] = parent
-        if retry_of is not None:
-            links["retry_of"] = retry_of
+            bound["parent"] = parent
         if (limit := timeout_seconds if timeout_seconds is not None else agent.timeout_seconds) is not None:
             if limit <= 0:
                 raise Refused(f"a job's timeout must be above 0 seconds, not {limit:g}")
-            links["expires_at"] = now + int(limit * 1e6)
+            bound["expires_at"] = now + int(limit * 1e6)
         return self.genesis(
             job or self.mint(),
             agent.name,
             agent.version,
             now,
             bodies,
-            links,
+            bound,
             key=key,
             goal=goal,
             parent=parent,

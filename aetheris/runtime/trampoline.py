@@ -18,7 +18,7 @@ from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.answers import Abandoned, Cancelled
+from aetheris.runtime.answers import Abandoned, Cancelled, Continued
 
 T = TypeVar("T")
 #: Code that waits again so often while it is being unwound is left to the garbage collector.
@@ -166,7 +166,7 @@ class Trampoline:
                 self._fibers.pop(fiber, None)
                 fiber.resolve(stop.value)
                 return
-            except (Exception, Cancelled) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
+            except (Exception, Cancelled, Continued) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
                 self._fibers.pop(fiber, None)
                 fiber.resolve(error=error)
                 return

@@ -15,7 +15,7 @@ from aetheris.domain.events import Event
 from aetheris.runtime.calls import run_call
 from aetheris.runtime.children import Children
 from aetheris.runtime.rest import CANCEL_GRACE_SECONDS
-from aetheris.runtime.steps import Step, ToolStep
+from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep
 from aetheris.runtime.waits import ChildStep, WaitStep
 
 if TYPE_CHECKING:
@@ -71,6 +71,21 @@ class UnderWay:
         """Let go of a wait that was answered."""
         if (task := self._waits.pop(step, None)) is not None:
             task.cancel()
+
+    def turn_over(self, step: CheckpointStep | ContinueStep, *, alone: bool) -> None:
+        """Write a checkpoint, or that the job goes on as a new run. Errors: Refused while others are under way."""
+        engine = self._engine
+        if not alone:
+            raise Refused(f"step {step.step}: a {step.label} while other steps are under way; await them first")
+        if isinstance(step, ContinueStep):
+            if self._history.genesis.data.get("parent"):
+                raise Refused("a child job can't continue as new: its parent waits for this run; let the parent loop")
+            data, bodies = {"continued_as": self._children_here().mint()}, step.bodies
+            engine.arrived(engine.log.emit("run_continued", step=step.step, data=data, bodies=bodies), bodies)
+            return
+        bodies = engine.agent.state_cells(step.state)
+        engine.arrived(engine.log.emit("state_checkpointed", step=step.step, bodies=bodies), bodies)
+        engine.checkpointed()
 
     def child_ended(self, child: str) -> None:
         """Look at once whether this child's end can be recorded."""
@@ -166,4 +181,6 @@ class UnderWay:
         self.tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
-        self._engine.look_again()
+        # While another call is under way the job has something to do here: what this one brought has woken it.
+        if self.failure is not None or not self.calling:
+            self._engine.look_again()

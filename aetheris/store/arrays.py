@@ -16,6 +16,8 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEADER = struct.Struct("!iiIii")
+_NULL = b"\xff\xff\xff\xff"
+_LENGTHS = [n.to_bytes(4, "big") for n in range(2048)]
 
 
 class Column:
@@ -92,14 +94,14 @@ def _fixed(values: Sequence[Any], oid: int, code: str, width: int) -> bytes:
 
 def _variable(values: Sequence[bytes | None], oid: int) -> bytes:
     count = len(values)
-    parts = [_HEADER.pack(1, int(None in values), oid, count, 1) if count else struct.pack("!iiI", 0, 0, oid)]
-    for value in values:
-        if value is None:
-            parts.append(b"\xff\xff\xff\xff")
-        else:
-            parts.append(len(value).to_bytes(4, "big"))
-            parts.append(value)
-    return b"".join(parts)
+    header = _HEADER.pack(1, int(None in values), oid, count, 1) if count else struct.pack("!iiI", 0, 0, oid)
+    # Length and value in turn; lengths are mostly short, and each is packed once for all.
+    parts: list[bytes] = [b""] * (2 * count)
+    parts[0::2] = [
+        _NULL if v is None else _LENGTHS[n] if (n := len(v)) < len(_LENGTHS) else n.to_bytes(4, "big") for v in values
+    ]
+    parts[1::2] = [v or b"" for v in values]
+    return header + b"".join(parts)
 
 
 def register(connection: AsyncConnection[Any]) -> None:

@@ -64,6 +64,14 @@ async def keeper(ctx: ae.Context, steps: int) -> list[str]:
 
 
 @ae.agent(version="1")
+async def rester(ctx: ae.Context, steps: int) -> list[str]:
+    """Make `steps` effects under keys, then wait to be told."""
+    receipts = [await ctx.call(keyed_effect, number=n) for n in range(steps)]
+    await ctx.wait_signal("go")
+    return receipts
+
+
+@ae.agent(version="1")
 async def splitter(ctx: ae.Context, steps: int) -> list[str]:
     """Make `steps` effects at once."""
     receipts: list[str] = await ctx.gather(*[ctx.call(effect, number=n) for n in range(steps)])

@@ -33,11 +33,14 @@ APP = ("tests.crash.app:spender", "tests.crash.app:splitter", "tests.crash.app:k
 AGENTS = (spender, splitter, keeper)
 POINTS = (
     "claim.before", "claim.after", "start.before", "start.after", "effect.before", "effect.inside", "effect.after",
-    "end.before", "end.after", "commit.before", "commit.after", "release.before", "release.after",
+    "end.before", "end.after", "commit.before", "commit.after", "release.before", "release.after", "snapshot.before",
+    "snapshot.after",
 )  # fmt: skip
 #: Every agent calls tools; claims and releases are fewer, so their points are armed for an early pass.
 LATEST_PASS = 4
 VICTIMS = 2
+#: Victims take snapshots of whatever they see, so that most takeovers begin with one.
+SNAPSHOTS = "{interval: 100ms, event_threshold: 1, keep_latest: 3}"
 PATIENCE_SECONDS = 8.0
 CUT = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -78,7 +81,7 @@ class Campaign:
                 time.sleep(0.02)
             for victim in victims:
                 victim.process.kill()
-        self.crash.worker(*APP, concurrency=20)
+        self.crash.worker(*APP, concurrency=20, snapshots=SNAPSHOTS)
         self._clean_up()
         return self.crash.judge(self.jobs)
 
@@ -95,7 +98,7 @@ class Campaign:
             fault = f"{self.chance.choice(POINTS)}:stop:{self.chance.randint(1, LATEST_PASS)}"
         else:
             fault = "time" if roll < 0.95 else "cut"
-        process = self.crash.worker(*APP, failpoint=fault if ":" in fault else "", ready=False)
+        process = self.crash.worker(*APP, failpoint=fault if ":" in fault else "", ready=False, snapshots=SNAPSHOTS)
         left = self.chance.uniform(0.6, 1.5) if ":" not in fault else PATIENCE_SECONDS
         return Victim(process, fault, time.monotonic() + left)
 
@@ -173,7 +176,7 @@ def main() -> int:
         faults = [*verdict.lost, *verdict.stuck, *verdict.unsound]
         print(
             f"seed {seed}: {sum(made.kills.values())} kills, {len(made.jobs)} jobs, {verdict.completed} completed,"
-            f" {verdict.duplicates} duplicates, {len(faults)} faults {faults[:3]}",
+            f" {verdict.snapshots} snapshots, {verdict.duplicates} duplicates, {len(faults)} faults {faults[:3]}",
             flush=True,
         )
         if verdict.duplicates or faults:

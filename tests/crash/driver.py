@@ -33,6 +33,7 @@ import aetheris as ae
 from aetheris.domain import canonical, events, ledger, merkle
 from aetheris.domain.cells import commitment
 from aetheris.domain.errors import AetherisError
+from aetheris.domain.fold import dumps, fold
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.record import JobRecord
 from tests.crash.world import World
@@ -128,6 +129,7 @@ class Verdict:
     unsound: list[str] = field(default_factory=list)
     completed: int = 0
     parked: int = 0
+    snapshots: int = 0
     #: seconds from a worker's death to the moment another held its job
     takeovers: list[float] = field(default_factory=list)
 
@@ -171,11 +173,18 @@ class Crash:
         lease_seconds: float = LEASE_SECONDS,
         concurrency: int = 4,
         ready: bool = True,
+        snapshots: str = "{enabled: false}",
     ) -> Process:
-        """Start `aetheris worker ARGUMENTS`, and return once it serves unless not `ready`."""
+        """Start `aetheris worker ARGUMENTS`, and return once it serves unless not `ready`.
+
+        `snapshots` is its runtime.snapshot; none, unless they are what a test is about.
+        """
+        config = self.folder / f"config-{len(self.processes)}.yaml"
+        config.write_text(f"runtime: {{snapshot: {snapshots}}}\n")
         argv = [sys.executable, "-m", "aetheris", "worker", *arguments]
         argv += ["--lease", f"{lease_seconds:g}", "--concurrency", str(concurrency)]
-        process = self.start(argv, {"AETHERIS_FAILPOINT": failpoint} if failpoint else {})
+        env = {"CONFIG_PATH": str(config)}
+        process = self.start(argv, env | ({"AETHERIS_FAILPOINT": failpoint} if failpoint else {}))
         if ready:
             self.wait_ready(process)
         return process
@@ -236,9 +245,14 @@ class Crash:
         happened = self.world.keys()
         verdict.duplicates = self.world.duplicates
         known: set[str] = set()
+        folds = stored_folds(self.dsn)
         for job in jobs:
             record = job.record
             verdict.unsound += unsound(record)
+            for seq, body in folds.get(job.id, {}).items():
+                if body != dumps(fold(record.events[:seq])):
+                    verdict.unsound.append(f"job {job.id[:8]}: its snapshot at {seq} is not the fold of its events")
+                verdict.snapshots += 1
             calls = ledger.collect(record.ledger).values()
             known |= {call.idempotency_key for call in calls}
             verdict.lost += _lost(record, happened)
@@ -257,6 +271,15 @@ class Crash:
             lost = event.data.get("taken_from") if event.type == "job_leased" else None
             if lost is not None:
                 yield from (event.at / 1e6 - at for pid, at in died.items() if pid in lost)
+
+
+def stored_folds(dsn: str) -> dict[str, dict[int, bytes]]:
+    """Return the folds that stand in the store's snapshots: job -> seq -> body."""
+    found: dict[str, dict[int, bytes]] = {}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for job, seq, body in connection.execute("SELECT job_id, seq, body FROM aetheris.job_snapshots"):
+            found.setdefault(job, {})[seq] = bytes(body)
+    return found
 
 
 def unsound(record: JobRecord) -> list[str]:

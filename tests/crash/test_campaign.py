@@ -16,4 +16,5 @@ def test_a_hundred_kills_duplicate_nothing_lose_nothing_and_leave_nothing_stuck(
     verdict.assert_clean()
     assert verdict.completed == len(made.jobs)
     struck = {name.partition(":")[0] for name in made.kills}
+    assert verdict.snapshots > 20
     assert len(struck & set(POINTS)) >= 10, made.kills

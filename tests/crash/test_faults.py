@@ -20,8 +20,8 @@ import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.store.database import Database
 from aetheris.store.embedded import ADMIN, Embedded
-from tests.crash.app import keeper, spender
-from tests.crash.driver import LEASE_SECONDS, Crash, Process
+from tests.crash.app import keeper, rester, spender
+from tests.crash.driver import LEASE_SECONDS, Crash, Process, stored_folds
 from tests.crash.fenced import banker
 
 APP = ("tests.crash.app:spender", "tests.crash.app:keeper", "tests.crash.fenced:banker")
@@ -84,6 +84,37 @@ def test_a_worker_paused_past_its_lease_writes_nothing_when_it_wakes(crash: Cras
     assert after.ledger == before.ledger
     assert sum(crash.world.keys().values()) == effects
     crash.judge([job]).assert_clean()
+
+
+@pytest.mark.parametrize("overtaken", [True, False], ids=["overtaken", "let alone"])
+def test_a_worker_paused_past_its_lease_writes_no_snapshot_when_it_wakes(crash: Crash, overtaken: bool) -> None:
+    """It has read the job and is about to write; whether another went on with the job or not, it is late."""
+    sleeper = crash.worker(
+        "tests.crash.app:rester",
+        failpoint="snapshot.before:stop",
+        snapshots="{interval: 300ms, event_threshold: 5, keep_latest: 9}",
+    )
+    job = crash.system.submit(rester, 3)
+    until_stopped(sleeper)
+    time.sleep(LEASE_SECONDS + 0.5)
+    if overtaken:
+        crash.worker("tests.crash.app:rester")
+        job.signal("go")
+        crash.wait([job])
+    assert stored_folds(crash.dsn) == {}
+    sleeper.send(signal.SIGCONT)
+    for _ in range(500):
+        if "nothing was written" in sleeper.tail():
+            break
+        time.sleep(0.01)
+    assert "nothing was written" in sleeper.tail()
+    if overtaken:
+        assert stored_folds(crash.dsn) == {}
+    else:  # awake again it reads anew, and what it writes then is of the record as it stands
+        job.signal("go")
+    verdict = crash.judge([job])
+    verdict.assert_clean()
+    assert verdict.completed == 1
 
 
 def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store against a small model of it: claim, append, expire, signal, resolve, end, in any order.
+"""The store against a small model of it: claim, append, expire, signal, cancel, snapshot, end, in any order.
 
 Two workers, stale leases kept and used, messages sent at any moment. The model
 is a few dictionaries; what PostgreSQL says must be what the model says, and
@@ -29,10 +29,14 @@ from hypothesis.stateful import (
 import aetheris as ae
 from aetheris.domain import events, ledger
 from aetheris.domain.errors import Conflict, Lost, Refused
+from aetheris.domain.fold import dumps, fold
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.ledger import transition_of
+from aetheris.runtime.config import Snapshots
 from aetheris.runtime.joblog import make_event
+from aetheris.runtime.snapshots import Snapshotter
 from aetheris.store import history, inbox, leases
+from aetheris.store import snapshots as store_snapshots
 from aetheris.store.append import Batch, append
 from aetheris.store.database import Connection, Database, as_tenant
 from aetheris.store.leases import Lease
@@ -55,6 +59,9 @@ LEGAL = {"": {"start"}, "started": {"commit", "doubt"}, "unknown": {"resolve"}, 
 NEXT = {"start": "started", "commit": "over", "doubt": "unknown", "resolve": "over"}
 
 
+KEEP = 2
+
+
 @ae.agent
 async def idle(ctx: ae.Context) -> None:
     """A job that nobody runs here: the machine is its worker."""
@@ -72,6 +79,7 @@ class Model:
     sent: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     asleep: bool = False  # at rest, with nothing to wake it
+    snapshots: list[int] = field(default_factory=list)  # newest last
 
     @property
     def open(self) -> int:
@@ -79,11 +87,26 @@ class Model:
         return int(self.call in ("started", "unknown"))
 
 
+class _Interrupted(Snapshotter):
+    """One that something happens to between reading and writing."""
+
+    meanwhile: Callable[[], Coroutine[Any, Any, None]]
+    late = False
+
+    async def _read(self, *args: Any) -> Any:
+        read = await super()._read(*args)
+        await self.meanwhile()
+        if self.late:
+            self._within = 0.0
+        return read
+
+
 class Store(RuleBasedStateMachine):
     """Rules over a real store; `new_database` is set before each run."""
 
     new_database: Callable[[], Database]
     appended = 0
+    snapshots = 0
     handed = Bundle("leases")
 
     def __init__(self) -> None:
@@ -101,6 +124,7 @@ class Store(RuleBasedStateMachine):
         self.database = type(self).new_database()
         self.system = await ae.AsyncSystem(database=self.database).__aenter__()
         self.worker: Connection = await self.database.connect("worker")
+        self.other: Connection = await self.database.connect("worker")
         self.clock = await history_clock(self.database)
 
     def teardown(self) -> None:
@@ -108,6 +132,7 @@ class Store(RuleBasedStateMachine):
 
         async def close() -> None:
             await self.worker.close()
+            await self.other.close()
             await self.clock.close()
             await self.system.__aexit__(None, None, None)
 
@@ -129,8 +154,11 @@ class Store(RuleBasedStateMachine):
     @rule(target=handed, worker=st.sampled_from(["w1", "w2"]))
     def claim(self, worker: str) -> Any:
         """A claim takes exactly what is ready or whose lease ran out, each under the next epoch."""
-        taken: list[Lease] = self.do(
-            leases.claim(self.worker, worker, agents={"idle": "1"}, capabilities=[], limit=100, lease_seconds=3600)
+        return {"worker": worker, "leases": self.do(self._claim(self.worker, worker))}
+
+    async def _claim(self, connection: Connection, worker: str) -> list[Lease]:
+        taken = await leases.claim(
+            connection, worker, agents={"idle": "1"}, capabilities=[], limit=100, lease_seconds=3600
         )
         ready = {j for j, m in self.model.items() if not m.held and not m.status.terminal and not m.asleep}
         assert {lease.job for lease in taken} == ready
@@ -139,12 +167,12 @@ class Store(RuleBasedStateMachine):
             assert (lease.epoch, lease.head_seq) == (m.epoch + 1, m.head)
             assert lease.inbox == len(m.sent)
             m.epoch, m.held, m.status = m.epoch + 1, True, JobStatus.RUNNING
-        return {"worker": worker, "leases": taken}
+        return taken
 
     @rule(
         hand=handed,
         pick=st.integers(0, 5),
-        choices=st.lists(st.integers(0, 59), min_size=3, max_size=8),
+        choices=st.lists(st.integers(0, 59), min_size=5, max_size=10),
         take=st.booleans(),
     )
     def append(self, hand: Any, pick: int, choices: list[int], take: bool) -> None:
@@ -222,26 +250,57 @@ class Store(RuleBasedStateMachine):
             )
             self.model[job].held = False
 
-    @rule(pick=st.integers(0, 5), key=st.sampled_from(["a", "b", "c"]))
-    def send(self, pick: int, key: str) -> None:
-        """A message arrives once by key, wakes the job, and is refused by one that has ended."""
+    @rule(pick=st.integers(0, 5), key=st.sampled_from(["a", "b", "c"]), kind=st.sampled_from(["signal", "cancel"]))
+    def send(self, pick: int, key: str, kind: str) -> None:
+        """A message arrives once by kind and key, wakes the job, and is refused by one that has ended."""
         if not self.model:
             return
         job = sorted(self.model)[pick % len(self.model)]
         m = self.model[job]
+        key = kind if kind == "cancel" else key  # a job is cancelled once
         if m.status.terminal:
-            with pytest.raises(Refused, match="takes no signal"):
-                self.do(self._send(job, key))
+            with pytest.raises(Refused, match=f"takes no {kind}"):
+                self.do(self._send(job, kind, key))
             return
         known = key in m.sent or key in m.taken
-        assert self.do(self._send(job, key)) is not known
+        assert self.do(self._send(job, kind, key)) is not known
         if not known:
             m.sent.append(key)
             m.asleep = False
 
-    async def _send(self, job: str, key: str) -> bool:
+    async def _send(self, job: str, kind: str, key: str) -> bool:
         async with as_tenant(self.system._pool, "default") as connection:
-            return await inbox.send(connection, "default", job, kind="signal", key=key, by="user/a", payload=b"1")
+            return await inbox.send(connection, "default", job, kind=kind, key=key, by="user/a", payload=b"1")
+
+    @rule(target=handed, pick=st.integers(0, 5), claimed=st.booleans(), silent=st.booleans())
+    def snapshot(self, pick: int, claimed: bool, silent: bool) -> Any:
+        """One is written of what stands there, by anybody; not by who was silent, nor over a new holder's head."""
+        hand: dict[str, Any] = {"worker": "w2", "leases": []}
+        if not self.model:
+            return hand
+        job = sorted(self.model)[pick % len(self.model)]
+        m = self.model[job]
+        taker = _Interrupted(Snapshots(keep_latest=KEEP), within_seconds=3600)
+
+        async def meanwhile() -> None:
+            if claimed:
+                hand["leases"] = await self._claim(self.other, "w2")
+            taker.late = silent
+
+        taker.meanwhile = meanwhile
+        was, known = m.epoch, m.snapshots and m.snapshots[-1] == m.head
+        try:
+            taken = self.do(taker.take(self.worker, ("default", job), "timer"))
+        except Lost:
+            assert m.epoch != was or silent
+            return hand
+        assert (taken is None) == bool(known)
+        if taken is not None:
+            assert (m.epoch, silent) == (was, False)
+            assert taken.seq == m.head
+            m.snapshots = [*m.snapshots, taken.seq][-KEEP:]
+            type(self).snapshots += 1
+        return hand
 
     @invariant()
     def rows_are_what_the_model_says(self) -> None:
@@ -249,11 +308,15 @@ class Store(RuleBasedStateMachine):
 
         async def look() -> dict[str, tuple[Any, ...]]:
             cursor = await self.worker.execute(
-                "SELECT job_id, status, head_seq, lease_epoch, open_calls, inbox FROM aetheris.jobs"
+                "SELECT job_id, status, head_seq, lease_epoch, open_calls, inbox,"
+                " cancel_requested_at IS NOT NULL AS cancelled FROM aetheris.jobs"
             )
             return {r["job_id"]: tuple(list(r.values())[1:]) async for r in cursor}
 
-        expected = {j: (int(m.status), m.head, m.epoch, m.open, len(m.sent)) for j, m in self.model.items()}
+        expected = {
+            j: (int(m.status), m.head, m.epoch, m.open, len(m.sent), "cancel" in [*m.sent, *m.taken])
+            for j, m in self.model.items()
+        }
         assert self.do(look()) == expected
 
     @invariant()
@@ -273,6 +336,10 @@ class Store(RuleBasedStateMachine):
             transitions = self.do(history.load_ledger(self.worker, *key))
             assert [t for t in told if t is not None] == transitions
             ledger.fold(transitions)
+            kept = self.do(store_snapshots.folds(self.worker, key))
+            assert [f.place.seq for f in reversed(kept)] == self.model[key[1]].snapshots
+            for f in kept:
+                assert f.body == dumps(fold([events.read(line) for line in record.lines[: f.place.seq]]))
             assert chain.count == self.model[key[1]].head
 
 
@@ -305,12 +372,14 @@ def test_the_store_is_what_a_small_model_says_in_any_order(new_database: Callabl
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Store,
         settings=settings(
-            max_examples=15,
+            max_examples=20,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
         # Left alone, most runs end after a few steps, where nothing interesting has happened yet.
-        _min_steps=30,
+        _min_steps=35,
     )
-    assert Store.appended > 15  # the machine did get to what it is about
+    # The machine did get to what it is about.
+    assert Store.appended > 15
+    assert Store.snapshots > 15
