@@ -12,7 +12,6 @@ for: it rides the same commit as the next call's start.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,12 @@ from aetheris.runtime.answers import Done, NotDone
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
 from aetheris.runtime.tools import Tool
-from aetheris.runtime.turns import RateLimited
+from aetheris.runtime.turns import FreeTurn, RateLimited, Turn
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
     from aetheris.runtime.steps import ToolStep
 
-RETRY_FIRST_SECONDS = 0.1
-RETRY_LONGEST_SECONDS = 30.0
 REPR_LIMIT = 2000
 
 
@@ -50,9 +47,10 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
         await asyncio.sleep(wait_seconds)
     while True:
         try:
-            turn = engine.limiter.turn("tool", step.tool.name, engine.tenant, engine.job, step.step, attempt)
+            tool, tokens = step.tool, step.tool.tokens(step.arguments)
+            turn = engine.limiter.turn(tool.kind, tool.budget, engine.tenant, engine.job, step.step, attempt, tokens)
             async with turn as waited_us:
-                retry = await _attempt(engine, step, attempt, started=started, waited_us=waited_us)
+                retry = await _attempt(engine, step, attempt, turn, started=started, waited_us=waited_us)
         except RateLimited as refusal:
             _refused(engine, step, attempt, refusal)
             return
@@ -120,7 +118,9 @@ def _confirmed(engine: Engine, step: ToolStep, data: dict[str, Any], bodies: lis
     return engine.log.emit("tool_invocation_confirmed", step=step.step, data=data, bodies=bodies)
 
 
-async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool, waited_us: int) -> float | None:
+async def _attempt(
+    engine: Engine, step: ToolStep, attempt: int, turn: Turn | FreeTurn, *, started: bool, waited_us: int
+) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
     call = confirm.call_of(engine, step, attempt)
@@ -136,6 +136,7 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
                 "idempotency_key": call.key,
                 "tool_name": tool.name,
                 "waited_us": waited_us,
+                **tool.start_data(step.arguments),
             },
             bodies=step.bodies,
         )
@@ -156,8 +157,9 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
             return None if again is None else 0.0
         return _failed(engine, step, attempt, error, began, timed_out=timed_out, waited_us=waited_us)
     reach("effect.after")
+    turn.used(tool.used(value))
     bodies, extra = _result(step, value)
-    extra |= _waited(tool, waited_us)
+    extra |= _waited(tool, waited_us) | tool.end_data(value)
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
@@ -185,14 +187,13 @@ def _failed(
     message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
-    if attempt > tool.retries:
-        _finish(engine, step, attempt, outcome, began, bodies, _waited(tool, waited_us))
+    extra = tool.failure_data(error) | _waited(tool, waited_us)
+    wait = tool.again_after(error, attempt)
+    if wait is None:
+        _finish(engine, step, attempt, outcome, began, bodies, extra)
         return None
-    metrics.step_retried(engine.tenant, "tool", outcome)
-    # Jitter keeps many jobs that failed together from trying again together; the record holds what was drawn.
-    wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS) * (1 + random.random() / 2)
-    again_after = {"retry_after_us": int(wait * 1e6)} | _waited(tool, waited_us)
-    _finish(engine, step, attempt, outcome, began, bodies, again_after, last=False)
+    metrics.step_retried(engine.tenant, tool.kind, outcome)
+    _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)} | extra, last=False)
     return wait
 
 
@@ -235,7 +236,11 @@ def _finish(
         **extra,
     }
     cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
-    metrics.tool_ended(engine.tenant, tool.name, outcome, (time.perf_counter_ns() - began) / 1e9)
+    seconds = (time.perf_counter_ns() - began) / 1e9
+    if tool.kind == "llm":
+        metrics.llm_ended(engine.tenant, outcome, seconds, data.get("input_tokens", 0), data.get("output_tokens", 0))
+    else:
+        metrics.tool_ended(engine.tenant, tool.name, outcome, seconds)
     reach("end.before")
     event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
     reach("end.after")

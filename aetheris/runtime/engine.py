@@ -30,6 +30,7 @@ from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.rest import Doubt, Suspended, rest_of
 from aetheris.runtime.steps import CheckpointStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
@@ -52,12 +53,13 @@ class Engine:
         leased_at: int,
         limiter: Limiter,
         children: Children | None = None,
+        models: Models | None = None,
         read_only: bool = False,
     ) -> None:
         #: A replay without the world: where the record ends, the log refuses, and nothing begins.
         self.read_only = read_only
         self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
-        self.tenant, self.job = log.tenant, log.job
+        self.tenant, self.job, self.models = log.tenant, log.job, models or Models()
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
         self.doubts: dict[int, Doubt] = {}
@@ -136,8 +138,7 @@ class Engine:
     async def drive(self) -> Any:
         """Run the job until it returns, and return its result.
 
-        Errors: what the code raised; Cancelled; Suspended; Diverged; Lost and
-        Conflict when the lease is gone.
+        Errors: what the code raised; Cancelled; Suspended; Diverged; Lost and Conflict when the lease is gone.
         """
         try:
             if self.history.cancel is not None and not self.history.last_step:
@@ -266,7 +267,7 @@ class Engine:
             raise diverged([event], "the code doesn't wait for it", "nothing")
         if event.seq <= self.history.recorded_head:
             self._compare(step, event)
-            if isinstance(step, ToolStep) and not self.read_only:
+            if isinstance(step, ToolStep) and step.tool.kind == "tool" and not self.read_only:
                 metrics.tool_restored(self.tenant, step.tool.name)
         self.now_us = event.at
         step.settle(event, self.history)

@@ -156,6 +156,17 @@ def tool_ended(tenant: str, tool: str, outcome: str, seconds: float) -> None:
         _of(STEP_TIMEOUTS, tenant).inc()
 
 
+def llm_ended(tenant: str, outcome: str, seconds: float, received: int, made: int) -> None:
+    """A question to a model ended: success, failure or timeout; it took `received` tokens and made `made`."""
+    ok = outcome == "success"
+    _of(STEPS, tenant, "llm", "true" if ok else "false").observe(seconds)
+    if ok:
+        _of(LLM_TOKENS, "input").inc(received)
+        _of(LLM_TOKENS, "output").inc(made)
+    if outcome == "timeout":
+        _of(STEP_TIMEOUTS, tenant).inc()
+
+
 def tool_restored(tenant: str, tool: str) -> None:
     """A recorded result was delivered; the tool was not called."""
     _of(TOOL_CALLS, tenant, tool, "restore").inc()
@@ -174,12 +185,6 @@ def node_ended(tenant: str, node_type: str, status: str) -> None:
 def confirmation_failed(tenant: str, tool: str, *, went_on: bool = False) -> None:
     """A confirmation did not settle a call: it stays in doubt, or the job went on with a warning."""
     _of(CONFIRM_WARNS if went_on else CONFIRM_FAILS, tenant, tool).inc()
-
-
-def tokens_used(received: int, made: int) -> None:
-    """A model took `received` tokens and made `made`."""
-    _of(LLM_TOKENS, "input").inc(received)
-    _of(LLM_TOKENS, "output").inc(made)
 
 
 # Workers and leases.

@@ -23,6 +23,7 @@ from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.taking import take
 from aetheris.store.history import Record
@@ -62,12 +63,13 @@ class Run:
         limiter: Limiter,
         *,
         children: Children,
+        models: Models | None = None,
         inbox: Sequence[Message] = (),
     ) -> None:
         self._limiter = limiter
         self._agent, self._lease, self._record = agent, lease, record
         self._journal, self._clock, self._worker = journal, clock, worker
-        self._children, self._inbox = children, inbox
+        self._children, self._models, self._inbox = children, models, inbox
         self._taken: set[str] = set()
         self._log: JobLog | None = None
         self._engine: Engine | None = None
@@ -102,7 +104,13 @@ class Run:
                 metrics.job_unparked(self._agent.name, (leased.at - history.last_at) / 1e6)
             self._created_at = history.genesis.at
             self._engine = engine = Engine(
-                self._agent, history, log, leased_at=leased.at, limiter=self._limiter, children=self._children
+                self._agent,
+                history,
+                log,
+                leased_at=leased.at,
+                limiter=self._limiter,
+                children=self._children,
+                models=self._models,
             )
             self.take(self._inbox)
             return await self._drive(engine, log)

@@ -22,6 +22,7 @@ from aetheris.runtime.config_file import load as load_config
 from aetheris.runtime.held import Settings
 from aetheris.runtime.leaving import leave
 from aetheris.runtime.limiter import Limits
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
@@ -158,7 +159,7 @@ class AsyncSystem:
         return worker
 
     def make_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
-        """Return a worker under the limits of this system's configuration, which follow its file."""
+        """Return a worker with the models and limits of this system's configuration; the limits follow its file."""
         watch = Watch(self.loaded)
 
         def changed() -> Limits | None:
@@ -172,6 +173,7 @@ class AsyncSystem:
             on_end=self._on_end,
             limits=self.config.rate_limits,
             reload_limits=changed,
+            models=Models(self.config.models),
         )
 
     async def served(self, agent: Agent) -> bool:

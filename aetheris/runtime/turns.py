@@ -22,10 +22,12 @@ class RateLimited(Refused):
 class Waiter:
     """One call in a queue. `given` is settled with its slot: (at, microseconds; permit number or 0)."""
 
-    __slots__ = ("asked_us", "attempt", "deadline_us", "given", "job", "step", "tenant", "ticket")
+    __slots__ = ("asked_us", "attempt", "deadline_us", "given", "job", "step", "tenant", "ticket", "tokens")
 
-    def __init__(self, tenant: str, job: str, step: int, attempt: int, asked_us: int, max_wait: float | None) -> None:
-        self.tenant, self.job, self.step, self.attempt = tenant, job, step, attempt
+    def __init__(
+        self, tenant: str, job: str, step: int, attempt: int, asked_us: int, max_wait: float | None, tokens: int = 0
+    ) -> None:
+        self.tenant, self.job, self.step, self.attempt, self.tokens = tenant, job, step, attempt, tokens
         self.asked_us = asked_us
         self.deadline_us = None if max_wait is None else asked_us + int(max_wait * 1e6)
         self.ticket = 0
@@ -38,6 +40,8 @@ class Budget:
     def __init__(self, key: Key, limit: Limit) -> None:
         self.key, self.limit = key, limit
         self.queue: FairQueue[Waiter] = FairQueue()
+        #: Whose turn it is, where each one's tokens are reserved by themselves.
+        self.head: Waiter | None = None
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.next_ns = 0
@@ -48,10 +52,12 @@ class Budget:
 class Turn:
     """One call's turn under a limit: enter it to wait, leave it when the call has ended."""
 
-    __slots__ = ("_attempt", "_budget", "_job", "_limiter", "_permit", "_step", "_tenant")
+    __slots__ = ("_attempt", "_budget", "_job", "_limiter", "_permit", "_step", "_tenant", "_tokens")
 
-    def __init__(self, limiter: Limiter, budget: Budget, tenant: str, job: str, step: int, attempt: int) -> None:
-        self._limiter, self._budget = limiter, budget
+    def __init__(
+        self, limiter: Limiter, budget: Budget, tenant: str, job: str, step: int, attempt: int, tokens: int = 0
+    ) -> None:
+        self._limiter, self._budget, self._tokens = limiter, budget, tokens
         self._tenant, self._job, self._step, self._attempt = tenant, job, step, attempt
         self._permit = 0
 
@@ -60,7 +66,7 @@ class Turn:
         first_asked = asked = clock.now_us()
         while True:
             waiter = Waiter(
-                self._tenant, self._job, self._step, self._attempt, asked, budget.limit.max_wait_seconds
+                self._tenant, self._job, self._step, self._attempt, asked, budget.limit.max_wait_seconds, self._tokens
             )  # fmt: skip
             slot, permit = await limiter.ask(budget, waiter)
             try:
@@ -85,6 +91,10 @@ class Turn:
         metrics.call_entered(key.kind, key.name)
         return max(0, now - first_asked)
 
+    def used(self, tokens: int) -> None:
+        """Say how many tokens the call really used; until then it counts as those that it reserved."""
+        self._limiter.correct(self._budget, tokens - self._tokens)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -106,6 +116,9 @@ class FreeTurn:
         self._observe(0.0)
         self._enter()
         return 0
+
+    def used(self, tokens: int) -> None:
+        """Nothing counts them here."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

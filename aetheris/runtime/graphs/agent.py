@@ -55,8 +55,10 @@ class GraphAgent(Agent):
 
     @property
     def asks(self) -> Sequence[str]:
-        """The tools that its own graph calls: who runs it must offer them."""
-        return [f"tool:{name}" for name in self.graph.tools] if self.graph is not None else []
+        """The tools and models that its own graph needs: who runs it must offer them."""
+        if self.graph is None:
+            return []
+        return [*(f"tool:{name}" for name in self.graph.tools), *(f"llm:{name}" for name in self.graph.models)]
 
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of definition and input; what a pydantic model marks sensitive is a cell of its own.
