@@ -1,4 +1,4 @@
-"""`limiter`: one budget over worker processes, the limiter's own cost, and how well a what-if foretells."""
+"""`limiter`: one budget over worker processes, its own cost, how well a what-if foretells, and a budget of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import aetheris as ae
 import aetheris.workbench as wb
-from aetheris.demo import fleet
+from aetheris.demo import fleet, token_run
 from aetheris.domain.limits import Limit
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.limiter import Limiter
@@ -28,6 +28,7 @@ STEPS = 100
 ROUNDS = 7
 ARRIVALS = 160
 ARRIVALS_PER_SECOND = 16
+TOKENS_PER_MINUTE, TOKEN_SECONDS = 60_000, 180
 RECORDED_QPS, FORETOLD_QPS = 20.0, 10.0
 
 
@@ -73,7 +74,20 @@ async def _cost(home: Path) -> dict[str, object]:
         return {
             "reservations_per_s": round(await _hot(system)),
             "unlimited_overhead_ratio": round(await _overhead(system), 3),
+            **await _tokens(system),
         }
+
+
+async def _tokens(system: ae.AsyncSystem) -> dict[str, object]:
+    """Fifty jobs that ask a model without pause at 60,000 tokens a minute, in real minutes."""
+    found = await token_run.measure(
+        system.database, tokens_per_minute=TOKENS_PER_MINUTE, window_seconds=60, seconds=TOKEN_SECONDS
+    )
+    return {
+        "token_overrun_ratio": round(found.most_ratio, 4),
+        "token_unused_ratio": round(-found.least_ratio, 4),
+        "token_minutes": found.windows,
+    }
 
 
 async def _hot(system: ae.AsyncSystem) -> float:

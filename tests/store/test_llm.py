@@ -13,6 +13,7 @@ import pytest
 
 import aetheris as ae
 from aetheris.demo.model_server import Answer, Asked, ModelServer, Said, calls, refusal, text
+from aetheris.demo.token_run import measure
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import metrics
 from aetheris.runtime.config_file import load
@@ -426,3 +427,11 @@ def test_what_the_protocol_can_not_say_is_refused_where_it_is_written(database: 
             assert all(part in text_of for part, text_of in zip(parts, said, strict=True)), said
 
     run(work)
+
+
+def test_fifty_jobs_keep_a_token_budget_by_the_servers_own_count(database: Database) -> None:
+    """Ten times the rate over windows of a tenth of a minute; the arithmetic's own test has the full minutes."""
+    found = asyncio.run(measure(database, tokens_per_minute=600_000, window_seconds=6, seconds=16))
+    assert found.asked > 250
+    assert found.most_ratio <= 0.05  # one start is 0.5 %: a busy machine shifts some across a window's edge
+    assert found.least_ratio >= -0.3
