@@ -105,6 +105,7 @@ async def _ask(
         return attempt + 1, False, 0.0
     again = 0
     if step.tool.confirmer is not None:
+        metrics.confirmation_failed(engine.tenant, step.tool.name)
         now = engine.now_of_log()
         again = now + max(now - since_us, int(CONFIRM_AGAIN_SECONDS * 1e6))  # ever more seldom
         reason += "; its confirm can't tell yet"

@@ -45,6 +45,12 @@ class _Shared:
         """The tenant that the job belongs to."""
         return self._engine.tenant
 
+    @property
+    def replaying(self) -> bool:
+        """True while the code goes through what is on record already: for counting and logging, never for deciding."""
+        engine = self._engine
+        return engine.read_only or not engine.fresh(engine.last_step)
+
     def now(self) -> datetime:
         """Return the time of the last thing delivered to this job, UTC: the same in every replay.
 

@@ -65,7 +65,7 @@ class Engine:
         self.doubts: dict[int, Doubt] = {}
         self.underway = UnderWay(self, children)
         self.cancelled: Cancelled | None = None
-        self._next_step = checkpoint.step if checkpoint else 0
+        self.last_step = checkpoint.step if checkpoint else 0
         self._trampoline = Trampoline(self._started)
         self._root: Fiber | None = None
         self._waiting: dict[int, Step] = {}
@@ -83,8 +83,8 @@ class Engine:
         """Return a new step under the next number. Its number is spent even if it is never awaited."""
         if self._over:
             raise Abandoned
-        self._next_step += 1
-        step = kind(self._next_step, *args)
+        self.last_step += 1
+        step = kind(self.last_step, *args)
         frame = sys._getframe(2)  # whoever called ctx
         step.where = frame.f_code.co_filename, frame.f_lineno
         return step
@@ -99,12 +99,12 @@ class Engine:
 
     def random(self) -> float:
         """Return the recorded number of this step, or record a new one."""
-        self._next_step += 1
-        step = self._next_step
+        self.last_step += 1
+        step = self.last_step
         recorded = self.history.randoms.get(step)
         if recorded is not None:
             return int(self.history.value(recorded, "value")) / 2**53
-        if not self._fresh(step - 1):
+        if not self.fresh(step - 1):
             raise diverged(self.history.resolutions, "the code asks for a random number", "random", step)
         number = secrets.randbits(53)
         self._write(lambda: self.log.emit("random_recorded", step=step, bodies=[("value", body_bytes(number))]))
@@ -114,7 +114,7 @@ class Engine:
         """Return whether this job takes the new way at `patch`: recorded at the first live pass."""
         known = self._patches.get(patch)
         if known is None:
-            known = self._patches[patch] = patch in self.history.patches or self._fresh(self._next_step)
+            known = self._patches[patch] = patch in self.history.patches or self.fresh(self.last_step)
             if known and patch not in self.history.patches:
                 self._write(lambda: self.log.emit("patch_recorded", data={"patch": patch}))
         return known
@@ -251,7 +251,7 @@ class Engine:
         queue = self.history.resolutions
         return bool(queue) and not confirm.wanted(self, self._waiting.get(queue[0].step), queue[0])
 
-    def _fresh(self, last_step: int) -> bool:
+    def fresh(self, last_step: int) -> bool:
         """Return whether the code is past all that was on record when this worker took the job."""
         left = self.history.resolutions
         return not (left and left[0].seq <= self.history.recorded_head) and self.history.last_step <= last_step

@@ -47,8 +47,8 @@ class History:
         #: correlation key -> the event that received this signal
         self.received: dict[str, Event] = {}
         self.patches: set[str] = set()
-        #: steps whose recorded result the world did not confirm, and those of them that a person let pass
-        self.unconfirmed: set[int] = set()
+        #: steps whose recorded result the world did not confirm, with their tools; and those that a person let pass
+        self.unconfirmed: dict[int, str] = {}
         self.excused: set[int] = set()
         self.paused_by = ""
         self.cancel: Event | None = None
@@ -114,11 +114,15 @@ class History:
                 self.paused_by = event.by
             case "job_resumed":
                 self.paused_by = ""
-                self.excused |= self.unconfirmed
+                self.excused |= self.unconfirmed.keys()
             case "cancel_requested":
                 self.cancel, self.paused_by = event, ""
             case "confirmation_replay_failed":
-                self.unconfirmed.add(event.step)
+                self.unconfirmed[event.step] = event.data["tool_name"]
+
+    def unconfirmed_tools(self) -> list[str]:
+        """Return the tools of recorded results that the world did not confirm and nobody has let pass yet."""
+        return [tool for step, tool in self.unconfirmed.items() if step not in self.excused]
 
     @staticmethod
     def _resolves(event: Event) -> bool:

@@ -83,6 +83,7 @@ class Run:
             history = History(self._lease.job, self._record, self._lease.head_leaf, self._lease.checkpoint_seq)
         except Corrupt as error:
             # A broken record is reported and left as it is: nothing is appended to it.
+            metrics.anomaly_found("inconsistent", "critical")
             _log.error("%s", error)
             return End("corrupt", GIVE_BACK_SECONDS * 10, str(error))
         self._record = Record()
