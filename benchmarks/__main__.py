@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, main_job
+from benchmarks import crash, limiter, main_job, tracing
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "crash": crash.run,
     "limiter": limiter.run,
     "main": main_job.run,
+    "tracing": tracing.run,
 }
 
 

@@ -12,6 +12,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.monitored import monitored
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, tools
 from aetheris.domain.errors import Unusable
@@ -66,8 +67,6 @@ def worker(
     """
     if not targets and not modules:
         raise click.UsageError("nothing to serve: name agents (MODULE:AGENT), or --tools MODULE for task graphs")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
     served = [*agents(targets), *([GraphAgent(tools(modules))] if modules else [])]
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
@@ -92,10 +91,14 @@ async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, worker, number)
+    stop_tracing = monitored(system.config, worker.name)
     screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
     if (server := _metrics(system.config.monitoring.prometheus, port)) is not None:
         screen.fact("metrics", f"http://{server.server_name}:{server.server_port}/metrics")
-    await worker.run()
+    try:
+        await worker.run()
+    finally:
+        stop_tracing()
     ended = ", ".join(f"{n} {word}" for word, n in sorted(worker.counts.ended.items())) or "nothing to do"
     screen.fact("drained", ended)
     return worker

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
-from aetheris.runtime import confirm, metrics
+from aetheris.runtime import confirm, logs, metrics, tracing
 from aetheris.runtime.answers import Done, NotDone
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
@@ -45,12 +45,19 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
     attempt, started, wait_seconds = begin
     if wait_seconds > 0:
         await asyncio.sleep(wait_seconds)
+    logs.bound(step=step.step, tool=step.tool.name)
+    with engine.log.trace.step(step.step, step.tool.name):
+        await _attempts(engine, step, attempt, started=started)
+
+
+async def _attempts(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> None:
     while True:
         try:
             tool, tokens = step.tool, step.tool.tokens(step.arguments)
             turn = engine.limiter.turn(tool.kind, tool.budget, engine.tenant, engine.job, step.step, attempt, tokens)
             async with turn as waited_us:
-                retry = await _attempt(engine, step, attempt, turn, started=started, waited_us=waited_us)
+                with engine.log.trace.attempt(step.step, attempt, waited_us, tool.span_data()) as span:
+                    retry = await _attempt(engine, step, attempt, turn, span, started=started, waited_us=waited_us)
         except RateLimited as refusal:
             _refused(engine, step, attempt, refusal)
             return
@@ -120,11 +127,18 @@ def _confirmed(engine: Engine, step: ToolStep, data: dict[str, Any], bodies: lis
 
 
 async def _attempt(
-    engine: Engine, step: ToolStep, attempt: int, turn: Turn | FreeTurn, *, started: bool, waited_us: int
+    engine: Engine,
+    step: ToolStep,
+    attempt: int,
+    turn: Turn | FreeTurn,
+    span: tracing.Attempt,
+    *,
+    started: bool,
+    waited_us: int,
 ) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
-    call = confirm.call_of(engine, step, attempt)
+    call = confirm.call_of(engine, step, attempt, span.traceparent)
     step.begun = True
     if tool.effect != "none" and not started:
         reach("start.before")
@@ -138,6 +152,7 @@ async def _attempt(
                 "tool_name": tool.name,
                 "waited_us": waited_us,
                 **tool.start_data(step.arguments),
+                **span.line(),
             },
             bodies=step.bodies,
         )
@@ -152,15 +167,18 @@ async def _attempt(
             value = await tool.run(call, step.arguments)
     except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
         timed_out = limit.expired()
+        span.failed("timeout" if timed_out else type(error).__name__)
         if tool.effect == "once" and (timed_out or tool.uncertain(error)):
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)
             return None if again is None else 0.0
-        return _failed(engine, step, attempt, error, began, timed_out=timed_out, waited_us=waited_us)
+        extra = tool.failure_data(error) | _told_at_end(tool, waited_us, span)
+        return _failed(engine, step, attempt, error, began, extra, timed_out=timed_out)
     reach("effect.after")
     turn.used(tool.used(value))
     bodies, extra = _result(step, value)
-    extra |= _waited(tool, waited_us) | tool.end_data(value)
+    span.ended(end := tool.end_data(value))
+    extra |= _told_at_end(tool, waited_us, span) | end
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
@@ -182,13 +200,19 @@ def _safe_repr(value: Any) -> str:
 
 
 def _failed(
-    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool, waited_us: int
+    engine: Engine,
+    step: ToolStep,
+    attempt: int,
+    error: Exception,
+    began: int,
+    extra: dict[str, Any],
+    *,
+    timed_out: bool,
 ) -> float | None:
     tool = step.tool
     message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
-    extra = tool.failure_data(error) | _waited(tool, waited_us)
     wait = tool.again_after(error, attempt)
     if wait is None:
         _finish(engine, step, attempt, outcome, began, bodies, extra)
@@ -198,9 +222,9 @@ def _failed(
     return wait
 
 
-def _waited(tool: Tool[Any, Any], waited_us: int) -> dict[str, Any]:
-    # A start record says how long the call waited for its turn; where there is none, its end does.
-    return {"waited_us": waited_us} if tool.effect == "none" else {}
+def _told_at_end(tool: Tool[Any, Any], waited_us: int, span: tracing.Attempt) -> dict[str, Any]:
+    # A start record says how long the call waited for its turn, and names its span; where there is none, its end does.
+    return {"waited_us": waited_us, **span.line()} if tool.effect == "none" else {}
 
 
 def _refused(engine: Engine, step: ToolStep, attempt: int, refusal: RateLimited) -> None:

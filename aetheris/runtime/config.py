@@ -10,6 +10,7 @@ digest: a digest of a secret could be guessed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +22,8 @@ from aetheris.domain.durations import seconds_of
 from aetheris.domain.limits import QPS_MOST, Limit
 
 DAY_SECONDS = 86_400.0
+#: The password of a connection string, in either of its spellings.
+_PASSWORD = re.compile(r"(?<=:)(?<!://)[^:/@\s]+(?=@)|(?<=password=)[^\s&]+")
 #: Environment variable -> the key that it overrides.
 SECRETS = {"AETHERIS_DSN": "jobstore.dsn", "AETHERIS_JWT_KEY": "api.middleware.jwt_key"}
 
@@ -175,10 +178,19 @@ class Prometheus(_Section):
     port: Port = 9093
 
 
+class Tracing(_Section):
+    """monitoring.tracing"""
+
+    enable: Flag = False
+    service_name: Name = "aetheris"
+    export_endpoint: Address | None = None
+
+
 class Monitoring(_Section):
     """monitoring"""
 
     prometheus: Prometheus = Prometheus()
+    tracing: Tracing = Tracing()
 
 
 #: Keys that are checked, and that nothing reads yet: `config check` says so.
@@ -202,6 +214,12 @@ class Config(_Section):
         if self.jobstore.type == "embedded" or self.jobstore.dsn is None:
             return None
         return self.jobstore.dsn.get_secret_value()
+
+    def secrets(self, environ: Mapping[str, str]) -> list[str]:
+        """Return every secret that this process was given, so that its logs can leave them out."""
+        dsn = self.dsn or ""
+        held = [dsn, *_PASSWORD.findall(dsn), *(k.get_secret_value() for k in (self.api.middleware.jwt_key,) if k)]
+        return held + [environ.get(m.api_key_env, "") for m in self.models.values() if m.api_key_env is not None]
 
     @property
     def sha256(self) -> str:

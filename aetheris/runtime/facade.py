@@ -17,6 +17,7 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import trace
+from aetheris.runtime import tracing
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.held import Settings
 from aetheris.runtime.operator import Operator, Outcome
@@ -63,10 +64,14 @@ class System:
         key: str | None = None,
         goal: str = "",
         timeout: timedelta | None = None,
+        traceparent: str = "",
     ) -> Job:
         """Make the job durable and return it; the same `key` twice is the same job. Errors: Refused."""
         self._agents[agent.name] = agent
-        return Job(self, self._do(self._core.submit(agent, value, key=key, goal=goal, timeout=timeout)), agent)
+        made = self._core.submit(
+            agent, value, key=key, goal=goal, timeout=timeout, traceparent=traceparent or tracing.current()
+        )
+        return Job(self, self._do(made), agent)
 
     def job(self, prefix: str) -> Job:
         """Return the one job whose id starts so. Errors: Refused."""

@@ -56,6 +56,8 @@ class History:
         self.randoms: dict[int, Event] = {}
         self.checkpoint: Event | None = None
         self.first_leased_at = 0
+        #: Of the submitter, else of the first hold: where a later one hangs its spans.
+        self.traceparent = ""
         self.last_at = 0
         #: Events up to here were on record when this worker took the job.
         self.recorded_head = 0
@@ -82,6 +84,9 @@ class History:
     def _index_from(self, event: Event, checkpoint_seq: int) -> None:
         if event.type == "job_leased" and not self.first_leased_at:
             self.first_leased_at = event.at
+            self.traceparent = self.traceparent or event.data.get("traceparent", "")
+        elif event.type == "job_created":
+            self.traceparent = event.data.get("traceparent", "")
         if event.seq > checkpoint_seq or event.type == "signal_received":
             self.index(event)
         elif event.seq == checkpoint_seq:

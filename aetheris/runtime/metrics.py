@@ -9,7 +9,7 @@ several processes count into one folder and any of them serves the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from threading import Thread
 from typing import Any
@@ -84,6 +84,20 @@ LLM_CONCURRENT = _gauge("llm_concurrent", "Calls of a model under way.", "provid
 ANOMALIES = _counter("anomaly_detected_total", "Anomalies found in records.", "anomaly_type", "severity")
 SIGNATURES = _counter("signature_verification_total", "Signatures checked.", "result")
 REPLAY_FAILS = _counter("replay_verify_fail_total", "Replays that did not match their record.", "tenant")
+
+
+TARGET = Gauge(
+    "target_info",
+    "Who serves these metrics; the same in its traces and logs.",
+    ("service_name", "service_version", "service_instance_id"),
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+
+
+def served_by(resource: Mapping[str, str]) -> None:
+    """Say who serves these metrics, by the names that its traces and logs have."""
+    TARGET.labels(**{name.replace(".", "_"): value for name, value in resource.items()}).set(1)
 
 
 @cache

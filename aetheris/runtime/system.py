@@ -104,14 +104,16 @@ class AsyncSystem:
         key: str | None = None,
         goal: str = "",
         timeout: timedelta | None = None,
+        traceparent: str = "",
     ) -> str:
         """Make the job durable and return its id; the same `key` twice is the same job.
 
-        `timeout` bounds it from now to its end. Errors: Refused when the input
-        doesn't validate.
+        `timeout` bounds it from now to its end. `traceparent` is the caller's
+        W3C trace context; without one, that of the span that this runs in.
+        Errors: Refused when the input doesn't validate.
         """
         limit = None if timeout is None else timeout.total_seconds()
-        new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit)
+        new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit, traceparent=traceparent)
         async with as_tenant(self._pool, self.tenant) as connection:
             return await jobs.submit(connection, new)
 

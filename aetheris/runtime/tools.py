@@ -46,6 +46,8 @@ class Call:
     key: str
     #: The validated arguments, as `confirm` may need them.
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: W3C trace context to pass on to whatever the tool calls, or "".
+    traceparent: str = ""
 
 
 #: Names by which well-known clients (httpx, requests, aiohttp, psycopg, ...) call a connection that was lost.
@@ -153,6 +155,10 @@ class Tool(Generic[P, R]):
     def failure_data(self, error: BaseException) -> dict[str, Any]:
         """Return what the line of a failed attempt says beside what every one says."""
         return {}
+
+    def span_data(self) -> dict[str, Any]:
+        """Return what the span of an attempt says of it, by OpenTelemetry's names for generative AI."""
+        return {"gen_ai.tool.name": self.name, "gen_ai.tool.type": "function", "aetheris.effect": self.effect}
 
     def again_after(self, error: BaseException, attempt: int) -> float | None:
         """Return the seconds until the next attempt, or None when this was the last."""

@@ -15,6 +15,7 @@ import random
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,6 +92,18 @@ class Llm(Tool[Any, Stored]):
         """HTTP's status, where there was one."""
         return {"http_status": error.status} if isinstance(error, ModelFailed) and error.status else {}
 
+    def span_data(self) -> dict[str, Any]:
+        """Whom it asks, and where."""
+        if self._keys is None:
+            return super().span_data()
+        url = urlsplit(self._keys.base_url)
+        return {
+            "gen_ai.provider.name": self._keys.provider,
+            "gen_ai.request.model": self._keys.model,
+            "server.address": url.hostname or "",
+            "server.port": url.port or (443 if url.scheme == "https" else 80),
+        }
+
     def used(self, value: Any) -> int:
         """Tokens in and out."""
         return int(value.input_tokens + value.output_tokens)
@@ -109,7 +122,10 @@ class Llm(Tool[Any, Stored]):
         assert self.endpoint is not None  # whoever begins a question has asked what is lacking
         body = self._body(arguments)
         # The same key for one attempt, also when it is made again after a crash; another for the next.
-        answer = await self.endpoint.ask(body, {"Idempotency-Key": f"{call.key}-{call.attempt}"})
+        headers = {"Idempotency-Key": f"{call.key}-{call.attempt}"}
+        if call.traceparent:
+            headers["traceparent"] = call.traceparent
+        answer = await self.endpoint.ask(body, headers)
         return _stored(answer, body, self.endpoint.keys)
 
     def _body(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
