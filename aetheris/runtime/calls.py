@@ -152,6 +152,7 @@ async def _attempt(
                 "tool_name": tool.name,
                 "waited_us": waited_us,
                 **tool.start_data(step.arguments),
+                **turn.line(),
                 **span.line(),
             },
             bodies=step.bodies,
@@ -172,13 +173,13 @@ async def _attempt(
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)
             return None if again is None else 0.0
-        extra = tool.failure_data(error) | _told_at_end(tool, waited_us, span)
+        extra = tool.failure_data(error) | _told_at_end(tool, waited_us, turn, span)
         return _failed(engine, step, attempt, error, began, extra, timed_out=timed_out)
     reach("effect.after")
     turn.used(tool.used(value))
     bodies, extra = _result(step, value)
     span.ended(end := tool.end_data(value))
-    extra |= _told_at_end(tool, waited_us, span) | end
+    extra |= _told_at_end(tool, waited_us, turn, span) | end
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
@@ -222,9 +223,9 @@ def _failed(
     return wait
 
 
-def _told_at_end(tool: Tool[Any, Any], waited_us: int, span: tracing.Attempt) -> dict[str, Any]:
-    # A start record says how long the call waited for its turn, and names its span; where there is none, its end does.
-    return {"waited_us": waited_us, **span.line()} if tool.effect == "none" else {}
+def _told_at_end(tool: Tool[Any, Any], waited_us: int, turn: Turn | FreeTurn, span: tracing.Attempt) -> dict[str, Any]:
+    # A start record says how the call came to its turn, and names its span; where there is none, its end does.
+    return {"waited_us": waited_us, **turn.line(), **span.line()} if tool.effect == "none" else {}
 
 
 def _refused(engine: Engine, step: ToolStep, attempt: int, refusal: RateLimited) -> None:

@@ -81,6 +81,7 @@ class Rounds:
             permit = first + given if numbered else 0
             if permit:
                 self.permits.add(permit)
+            waiter.limit = limit
             waiter.given.set_result((at_ns // 1000, permit))
             budget.ahead += 1
             given += 1
@@ -95,11 +96,11 @@ class Rounds:
         if waiter is None:
             return 0.0
         self._number += 1
-        number = self._number
+        number, limit = self._number, budget.limit
         grant = await store.reserve_tokens(
             connection,
             budget.key,
-            budget.limit,
+            limit,
             tokens=waiter.tokens,
             waiting=len(budget.queue) + 1 + budget.ahead,
             ahead=budget.ahead,
@@ -109,7 +110,7 @@ class Rounds:
         )
         budget.next_ns = grant.next_ns
         if grant.granted:
-            self._give(budget, waiter, grant.slot_ns // 1000, number)
+            self._give(budget, limit, waiter, grant.slot_ns // 1000, number)
             return GIVE_WAY_SECONDS if grant.sharing > 1 else 0.0
         if grant.slot_ns <= grant.now_ns + AHEAD_NS:
             return ASK_AGAIN_SECONDS  # a permit is wanting, or the others' share comes first
@@ -117,14 +118,15 @@ class Rounds:
         ready = (grant.slot_ns - AHEAD_NS - grant.now_ns) / 1e9
         return min(max(ready, ASK_LEAST_SECONDS), 4 * ASK_AGAIN_SECONDS)
 
-    def _give(self, budget: Budget, waiter: Waiter, slot_us: int, number: int) -> None:
-        permit = number if budget.limit.max_concurrent is not None else 0
+    def _give(self, budget: Budget, limit: Limit, waiter: Waiter, slot_us: int, number: int) -> None:
+        permit = number if limit.max_concurrent is not None else 0
         budget.head = None
         if waiter.given.done():  # he left while the statement was under way: his slot is wasted
             self.released.extend([permit] if permit else [])
             return
         if permit:
             self.permits.add(permit)
+        waiter.limit = limit
         waiter.given.set_result((slot_us, permit))
         budget.ahead += 1
 
