@@ -8,6 +8,7 @@ import shutil
 import statistics
 import tempfile
 import time
+import timeit
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 import aetheris as ae
-from aetheris.runtime import tracing
-from benchmarks.limiter import chain
+from aetheris.runtime import logs, tracing
+from benchmarks.limiter import chain, free
 
 CHAINS = 50
 STEPS = 100
@@ -41,6 +42,18 @@ def run() -> dict[str, object]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _hooks_us() -> float:
+    """What tracing and the context of logs cost a call while no SDK is set up, microseconds."""
+    hold = tracing.Traced("", "bench", "job", 1, "chain", "1")
+
+    def call() -> None:
+        logs.bound(step=1, tool=free.name)
+        with hold.step(1, free.name), hold.attempt(1, 1, 0, free.span_data()) as span:
+            span.ended({} if span.line() else {"traceparent": span.traceparent})
+
+    return min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 * 1e6
+
+
 async def _ratio(home: Path) -> dict[str, object]:
     nowhere, provider = _Nowhere(), TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(nowhere, max_queue_size=100_000))
@@ -55,9 +68,11 @@ async def _ratio(home: Path) -> dict[str, object]:
                 provider.force_flush()
                 if n > 1:
                     times[on].append(time.process_time() - began)
+    hooks = _hooks_us()
     off, on_ = statistics.median(times[False]), statistics.median(times[True])
     return {
         "tracing_on_ratio": round(on_ / off, 3),
+        "hooks_off_ratio": round(hooks / (off / (CHAINS * STEPS) * 1e6), 3),
         "off_us_a_call": round(off / (CHAINS * STEPS) * 1e6, 1),
         "on_us_a_call": round(on_ / (CHAINS * STEPS) * 1e6, 1),
         "spans": nowhere.count,
