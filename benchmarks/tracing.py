@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 import aetheris as ae
+from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import logs, tracing
 from benchmarks.limiter import chain, free
 
@@ -64,7 +65,8 @@ async def _ratio(home: Path) -> dict[str, object]:
             on = n % 2 == 1
             with tracing.using(provider) if on else contextlib.nullcontext():
                 began = time.process_time()
-                await system.wait(await asyncio.gather(*(system.submit(chain, STEPS) for _ in range(CHAINS))))
+                found = await system.wait(await asyncio.gather(*(system.submit(chain, STEPS) for _ in range(CHAINS))))
+                assert set(found.values()) == {JobStatus.COMPLETED}, found  # a call that fails is cheap
                 provider.force_flush()
                 if n > 1:
                     times[on].append(time.process_time() - began)

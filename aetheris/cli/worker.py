@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from wsgiref.simple_server import WSGIServer
 
@@ -22,6 +24,8 @@ from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.held import Settings
 from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Worker
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -89,7 +93,7 @@ def worker(
 
 async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int | None) -> Worker:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         loop.add_signal_handler(number, _stop, worker, number)
     stop_tracing = monitored(system.config, worker.name)
     screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
@@ -120,5 +124,12 @@ def _metrics(keys: Prometheus, port: int | None) -> WSGIServer | None:
 
 def _stop(worker: Worker, number: int) -> None:
     worker.stop()
-    # A second signal leaves at once: leases run out, and what was in flight is in doubt on the record.
-    asyncio.get_running_loop().remove_signal_handler(number)
+    for other in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(other, _leave, other)
+
+
+def _leave(number: int) -> None:
+    # Leases run out, and what was in flight is in doubt on the record. No thread is waited for: a tool may hang in one.
+    logging.warning("a second signal: leaving at once, what is in flight is in doubt")
+    sys.stdout.flush()
+    os._exit(128 + number)
