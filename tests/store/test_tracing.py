@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -270,3 +272,19 @@ def test_tracing_without_its_sdk_is_refused_with_what_to_install(monkeypatch: py
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ae.Refused, match=r"pip install 'aetheris\[tracing\]'"):
         tracing.configure({"service.name": "x"}, None)
+
+
+def test_the_command_line_takes_its_trace_from_the_environment(database: Database, tmp_path: Path) -> None:
+    """A pipeline's step that submits a job is where the job's trace begins."""
+    (tmp_path / "agent.py").write_text(AGENT)
+    env = {**os.environ, "AETHERIS_DSN": database.admin_dsn, "TRACEPARENT": PARENT}
+    words = [sys.executable, "-m", "aetheris", "submit", "agent:exported", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            record = await system.record(json.loads(done.stdout)["job"])
+            assert record.events[0].data["traceparent"] == PARENT
+
+    run(work)
