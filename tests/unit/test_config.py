@@ -40,8 +40,14 @@ REFUSED = {
         "models:\n  desk:\n    provider: p\n    base_url: http://x\n    model: m\n    api_key: sk-1\n",
         ":6: models.desk.api_key: no such key; did you mean api_key_",
     ),
-    "a model without an address": ("models:\n  desk: {provider: p, model: m}\n", ":2: models.desk.base_url: is not there, and must be"),
-    "no tokens at all": ("rate_limits:\n  llm:\n    p: {tokens_per_minute: 0}\n", "tokens_per_minute: expected greater"),
+    "a model without an address": (
+        "models:\n  desk: {provider: p, model: m}\n",
+        ":2: models.desk.base_url: is not there, and must be",
+    ),
+    "no tokens at all": (
+        "rate_limits:\n  llm:\n    p: {tokens_per_minute: 0}\n",
+        ":3: rate_limits.llm.p.tokens_per_minute: expected greater",
+    ),
     "a name that no line can hold": ('rate_limits:\n  tools:\n    "a\\nb": {qps: 1}\n', ":3: rate_limits.tools.a"),
 }  # fmt: skip
 
