@@ -74,5 +74,5 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the tests need into $(VENV)"
-	@$(PIP) install -c constraints.txt -e '.[workbench,dev]'
+	@$(PIP) install -c constraints.txt -e '.[workbench,tracing,dev]'
 	@touch $@ $(RUN)

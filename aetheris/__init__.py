@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from aetheris.runtime.facade import System as open  # noqa: F401
     from aetheris.runtime.graphs.agent import graph as graph
     from aetheris.runtime.held import Settings as Settings
+    from aetheris.runtime.llm.replies import AskedCall as AskedCall
+    from aetheris.runtime.llm.replies import Reply as Reply
     from aetheris.runtime.sensitive import Sensitive as Sensitive
     from aetheris.runtime.system import AsyncSystem as AsyncSystem
     from aetheris.runtime.tools import Call as Call
@@ -75,6 +77,7 @@ _HOMES = {
     ),
     "aetheris.runtime.context": ("Context", "SyncContext"),
     "aetheris.runtime.graphs.agent": ("graph",),
+    "aetheris.runtime.llm.replies": ("AskedCall", "Reply"),
     "aetheris.runtime.sensitive": ("Sensitive",),
     "aetheris.runtime.facade": ("Job", "System"),
     "aetheris.runtime.system": ("AsyncSystem",),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, load, main_job, replay, storage, throughput
+from benchmarks import crash, limiter, load, main_job, replay, storage, throughput, tracing
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "crash": crash.run,
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "replay": replay.run,
     "storage": storage.run,
     "throughput": throughput.run,
+    "tracing": tracing.run,
 }
 
 

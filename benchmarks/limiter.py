@@ -1,9 +1,8 @@
-"""`limiter`: one budget over worker processes, the limiter's own cost, and how well a what-if foretells."""
+"""`limiter`: one budget over worker processes, its own cost, how well a what-if foretells, and a budget of tokens."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import statistics
 import tempfile
@@ -13,7 +12,8 @@ from typing import Any
 
 import aetheris as ae
 import aetheris.workbench as wb
-from aetheris.demo import fleet
+from aetheris.demo import fleet, token_run
+from aetheris.domain.jobs import JobStatus
 from aetheris.domain.limits import Limit
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.limiter import Limiter
@@ -28,12 +28,29 @@ STEPS = 100
 ROUNDS = 7
 ARRIVALS = 160
 ARRIVALS_PER_SECOND = 16
+TOKENS_PER_MINUTE, TOKEN_SECONDS = 60_000, 180
 RECORDED_QPS, FORETOLD_QPS = 20.0, 10.0
 
 
 class _Hot:
     def find(self, kind: str, name: str) -> Limit | None:
         return Limit(qps=HOT_QPS)
+
+
+class _NoTurn:
+    """What a call would enter if there were no limiter at all."""
+
+    async def __aenter__(self) -> int:
+        return 0
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def used(self, tokens: int) -> None:
+        return None
+
+    def line(self) -> dict[str, Any]:
+        return {}
 
 
 @ae.tool(effect="none")
@@ -73,7 +90,20 @@ async def _cost(home: Path) -> dict[str, object]:
         return {
             "reservations_per_s": round(await _hot(system)),
             "unlimited_overhead_ratio": round(await _overhead(system), 3),
+            **await _tokens(system),
         }
+
+
+async def _tokens(system: ae.AsyncSystem) -> dict[str, object]:
+    """Fifty jobs that ask a model without pause at 60,000 tokens a minute, in real minutes."""
+    found = await token_run.measure(
+        system.database, tokens_per_minute=TOKENS_PER_MINUTE, window_seconds=60, seconds=TOKEN_SECONDS
+    )
+    return {
+        "token_overrun_ratio": round(found.most_ratio, 4),
+        "token_unused_ratio": round(-found.least_ratio, 4),
+        "token_minutes": found.windows,
+    }
 
 
 async def _hot(system: ae.AsyncSystem) -> float:
@@ -97,13 +127,15 @@ async def _hot(system: ae.AsyncSystem) -> float:
 async def _overhead(system: ae.AsyncSystem) -> float:
     """Time of unlimited calls through the limiter over time without one, round about in one run."""
     worker = await system.start_worker([chain], ae.Settings(concurrency=CHAINS))
-    through, without = worker._limiter.turn, lambda *_: contextlib.nullcontext(0)
+    none = _NoTurn()
+    through, without = worker._limiter.turn, lambda *_: none
     times: dict[Any, list[float]] = {through: [], without: []}
     for n in range(2 * ROUNDS + 2):
         turn = (through, without)[n % 2]
         worker._limiter.turn = turn  # type: ignore[method-assign, assignment]
         began = time.process_time()
-        await system.wait(await asyncio.gather(*(system.submit(chain, STEPS) for _ in range(CHAINS))))
+        found = await system.wait(await asyncio.gather(*(system.submit(chain, STEPS) for _ in range(CHAINS))))
+        assert set(found.values()) == {JobStatus.COMPLETED}, found  # a call that fails is cheap
         if n > 1:
             times[turn].append(time.process_time() - began)
     return statistics.median(times[through]) / statistics.median(times[without])

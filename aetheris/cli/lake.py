@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import signal
 import time
 from pathlib import Path
@@ -19,8 +20,10 @@ from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
+from aetheris.runtime import logs
 from aetheris.runtime.housekeeping import duties, keep
 from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.resource import resource
 from aetheris.runtime.sealing import signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
@@ -65,6 +68,9 @@ def mirror(place: Path | None, following: bool, screen: Screen) -> None:
 async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Screen) -> list[Round]:
     source = MirrorSource(system.database)
     signer = signer_of(system.config.security.evidence_signing)
+    if following:
+        who = resource(system.config.monitoring.tracing.service_name, f"mirror-{os.getpid()}")
+        logs.configure(who, system.config.secrets(os.environ))
     lake = Lake(folder, source.catalog_uri)
     try:
         if not following:

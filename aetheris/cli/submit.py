@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def submit(
     value = read_json(source) if source is not None else None
 
     async def work(system: AsyncSystem) -> tuple[str, JobRecord | None]:
-        job = await system.submit(agent, value, key=key)
+        job = await system.submit(agent, value, key=key, traceparent=os.environ.get("TRACEPARENT", ""))
         if not wait:
             return job, None
         if not await system.served(agent):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from wsgiref.simple_server import WSGIServer
 
@@ -12,6 +14,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.monitored import monitored
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, tools
 from aetheris.domain.errors import Unusable
@@ -21,6 +24,8 @@ from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.held import Settings
 from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Worker
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -66,8 +71,6 @@ def worker(
     """
     if not targets and not modules:
         raise click.UsageError("nothing to serve: name agents (MODULE:AGENT), or --tools MODULE for task graphs")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
     served = [*agents(targets), *([GraphAgent(tools(modules))] if modules else [])]
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
@@ -93,12 +96,16 @@ def worker(
 
 async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int | None) -> Worker:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         loop.add_signal_handler(number, _stop, worker, number)
+    stop_tracing = monitored(system.config, worker.name)
     screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
     if (server := _metrics(system.config.monitoring.prometheus, port)) is not None:
         screen.fact("metrics", f"http://{server.server_name}:{server.server_port}/metrics")
-    await worker.run()
+    try:
+        await worker.run()
+    finally:
+        stop_tracing()
     ended = ", ".join(f"{n} {word}" for word, n in sorted(worker.counts.ended.items())) or "nothing to do"
     screen.fact("drained", ended)
     return worker
@@ -120,5 +127,12 @@ def _metrics(keys: Prometheus, port: int | None) -> WSGIServer | None:
 
 def _stop(worker: Worker, number: int) -> None:
     worker.stop()
-    # A second signal leaves at once: leases run out, and what was in flight is in doubt on the record.
-    asyncio.get_running_loop().remove_signal_handler(number)
+    for other in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(other, _leave, other)
+
+
+def _leave(number: int) -> None:
+    # Leases run out, and what was in flight is in doubt on the record. No thread is waited for: a tool may hang in one.
+    logging.warning("a second signal: leaving at once, what is in flight is in doubt")
+    sys.stdout.flush()
+    os._exit(128 + number)

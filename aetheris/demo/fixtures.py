@@ -21,7 +21,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from aetheris.demo import fixtures_defects, fixtures_defects_calls, fixtures_defects_runs, fixtures_jobs
+from aetheris.demo import (
+    fixtures_defects,
+    fixtures_defects_calls,
+    fixtures_defects_limits,
+    fixtures_defects_runs,
+    fixtures_jobs,
+)
 from aetheris.demo.fixtures_defect import DEFECTS, GROUND, Defect
 from aetheris.demo.fixtures_scripts import Row, Rows, Script, lay
 from aetheris.domain.cells import Cell
@@ -39,7 +45,7 @@ from aetheris.lake.schema import TABLES, TableShape
 
 SUMS = "SHA256SUMS"
 #: Where the defects stand; loading these puts them into DEFECTS.
-FAMILIES = (fixtures_defects, fixtures_defects_calls, fixtures_defects_runs)
+FAMILIES = (fixtures_defects, fixtures_defects_calls, fixtures_defects_limits, fixtures_defects_runs)
 #: The job that the evidence zip tells of: one with an erased cell.
 SHOWN = "erased"
 

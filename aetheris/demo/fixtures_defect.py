@@ -17,6 +17,7 @@ from aetheris.demo.fixtures_scripts import Rows, Script, lay
 Jobs = dict[str, Script]
 CHAIN, GAPS, GENESIS, MOVES = "integrity/chain", "integrity/gaps", "integrity/genesis", "integrity/moves"
 CALLS, LEDGER, CELLS, COLUMNS = "integrity/calls", "integrity/ledger", "integrity/cells", "integrity/columns"
+KEPT = "limits/kept"
 EPOCHS, OVERLAP, DOUBT = "leases/epochs", "leases/overlap", "integrity/doubt"
 SNAPSHOTS, RUNS = "integrity/snapshots", "integrity/runs"
 #: The jobs that a damaged store holds: a few of the clean store's, of one tenant.

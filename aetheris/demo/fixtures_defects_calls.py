@@ -9,6 +9,7 @@ from aetheris.demo.fixtures_defect import (
     CELLS,
     DOUBT,
     EPOCHS,
+    KEPT,
     LEDGER,
     OVERLAP,
     Jobs,
@@ -72,7 +73,8 @@ def two_starts(jobs: Jobs) -> list[Violation]:
     spec = script.specs[seq - 1]
     jobs["rebooked"] = script.insert(seq + 1, spec)
     rule = f"step {spec.step} attempt 1 (once) can not go from started to started"
-    return [Violation(CALLS, script.job, seq + 1, rule)]
+    twice = Violation(KEPT, script.job, seq + 1, "sooner after others than the limit lets")
+    return [Violation(CALLS, script.job, seq + 1, rule), twice]
 
 
 @bug

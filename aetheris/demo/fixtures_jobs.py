@@ -22,6 +22,11 @@ FIRST_DAY_US = 1_773_129_600_000_000  # 2026-03-10T08:00:00Z
 AIRLINE_RUNS = 14
 #: Bodies longer than this are left out: a fixture is for looking at.
 LONGEST_ANSWER = 1000
+#: One refund in two minutes, over all tenants; its slot counts from the start that was given it.
+REFUND_LIMIT = {
+    "burst": 1, "interval_ns": 120_000_000_000, "kind": "tool", "name": "refund", "scope": "deployment",
+    "slot_us": -200,
+}  # fmt: skip
 CHANGES = frozenset(
     {"book_reservation", "cancel_reservation", "update_reservation_flights", "update_reservation_baggages",
      "update_reservation_passengers", "send_certificate", "transfer_to_human_agents"}
@@ -71,6 +76,8 @@ class Pen:
         step = self.step()
         key = hashlib.sha256("\0".join((*self._about[:2], str(step), tool)).encode()).hexdigest()
         data = {"attempt": 1, "effect": "once", "idempotency_key": key, "tool_name": tool}
+        if tool == "refund":
+            data["limit"] = REFUND_LIMIT
         self._add("tool_invocation_started", after_us, data, [("args", args), *sensitive], step=step)
         return step
 

@@ -146,8 +146,10 @@ def _lay(rows: Rows, script: Script, xid: int) -> None:
             own = salt(script.job, seq, name)
             commits[name] = cells.commitment(script.job, seq, name, own, body).hex()
             rows.table("cells").append({**row, "name": name, "salt": own, "body": body.decode(), **written})
+        limit = spec.data.get("limit")
+        data = spec.data if limit is None else spec.data | {"limit": limit | {"slot_us": at + limit["slot_us"]}}
         value = events.build(
-            at=at, by=spec.by, cells=commits, data=spec.data, epoch=spec.epoch, prev=prev, seq=seq, step=spec.step,
+            at=at, by=spec.by, cells=commits, data=data, epoch=spec.epoch, prev=prev, seq=seq, step=spec.step,
             type=spec.type,
         )  # fmt: skip
         line = line_bytes(value)

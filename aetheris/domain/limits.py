@@ -45,6 +45,12 @@ class Limit:
     max_concurrent: int | None = None
     scope: Scope = "deployment"
     max_wait_seconds: float | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def token_ns(self) -> int:
+        """How long the budget takes to grow by one token; 0 when tokens are not limited."""
+        return round(60 * SECOND_NS / self.tokens_per_minute) if self.tokens_per_minute else 0
 
     @property
     def interval_ns(self) -> int:
@@ -82,6 +88,32 @@ def reserve(limit: Limit, tat_ns: int, now_ns: int, wanted: int) -> tuple[list[i
     room = now_ns + limit.horizon_ns - base + (limit.burst - 1) * interval
     count = wanted if not interval else min(wanted, max(0, room // interval + 1))
     return slots(limit, base, now_ns, count), base + count * interval
+
+
+@dataclass(frozen=True, slots=True)
+class Tats:
+    """The state of a limit on requests and tokens at once: one theoretical arrival time for each."""
+
+    requests_ns: int = 0
+    tokens_ns: int = 0
+
+    def corrected(self, limit: Limit, reserved: int, used: int) -> Tats:
+        """Return the state once a call that had `reserved` tokens turned out to use `used`."""
+        return Tats(self.requests_ns, self.tokens_ns + (used - reserved) * limit.token_ns)
+
+
+def reserve_tokens(limit: Limit, tats: Tats, now_ns: int, tokens: int) -> tuple[int | None, int, Tats]:
+    """Reserve one start that is thought to use `tokens`: (slot or None, the next slot, the new state).
+
+    Both rates move together or not at all, so neither can run ahead of the
+    other while a call waits for it. A slot is given AHEAD_NS before it comes,
+    never sooner: what a call really used must be able to move those behind it.
+    """
+    slot = max(now_ns, tats.requests_ns, tats.tokens_ns)
+    if slot > now_ns + AHEAD_NS:
+        return None, slot, tats
+    after = Tats(slot + limit.interval_ns, slot + tokens * limit.token_ns)
+    return slot, max(after.requests_ns, after.tokens_ns), after
 
 
 class FairQueue(Generic[T]):

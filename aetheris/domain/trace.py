@@ -60,7 +60,7 @@ def trace(events: Iterable[Event]) -> list[TraceLine]:
             call.epoch = event.epoch
             call.duration_us = event.data.get("duration_us", call.duration_us)
             call.waited_us = event.data.get("waited_us", call.waited_us)
-            call.note = str(event.data.get("reason", "")) or call.note
+            call.note = _noted(event) or call.note
         elif event.type == "job_leased":
             lines.append(_leased(event, since, epoch, before))
         elif event.type in _WAITS and event.step:
@@ -74,6 +74,15 @@ def trace(events: Iterable[Event]) -> list[TraceLine]:
             lines.append(_other(event, since))
         epoch, before = event.epoch, event
     return lines
+
+
+def _noted(event: Event) -> str:
+    data = event.data
+    if "http_status" in data:
+        return f"HTTP {data['http_status']}"
+    if "output_tokens" in data:
+        return f"{data['input_tokens']} + {data['output_tokens']} tokens"
+    return str(data.get("reason", ""))
 
 
 _WAITS = frozenset({"job_waiting", "approval_requested", "child_requested"})

@@ -12,26 +12,23 @@ for: it rides the same commit as the next call's start.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
-from aetheris.runtime import confirm, metrics
+from aetheris.runtime import confirm, logs, metrics, tracing
 from aetheris.runtime.answers import Done, NotDone
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
 from aetheris.runtime.tools import Tool
-from aetheris.runtime.turns import RateLimited
+from aetheris.runtime.turns import FreeTurn, RateLimited, Turn
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
     from aetheris.runtime.steps import ToolStep
 
-RETRY_FIRST_SECONDS = 0.1
-RETRY_LONGEST_SECONDS = 30.0
 REPR_LIMIT = 2000
 
 
@@ -48,11 +45,19 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
     attempt, started, wait_seconds = begin
     if wait_seconds > 0:
         await asyncio.sleep(wait_seconds)
+    logs.bound(step=step.step, tool=step.tool.name)
+    with engine.log.trace.step(step.step, step.tool.name):
+        await _attempts(engine, step, attempt, started=started)
+
+
+async def _attempts(engine: Engine, step: ToolStep, attempt: int, *, started: bool) -> None:
     while True:
         try:
-            turn = engine.limiter.turn("tool", step.tool.name, engine.tenant, engine.job, step.step, attempt)
+            tool, tokens = step.tool, step.tool.tokens(step.arguments)
+            turn = engine.limiter.turn(tool.kind, tool.budget, engine.tenant, engine.job, step.step, attempt, tokens)
             async with turn as waited_us:
-                retry = await _attempt(engine, step, attempt, started=started, waited_us=waited_us)
+                with engine.log.trace.attempt(step.step, attempt, waited_us, tool.span_data()) as span:
+                    retry = await _attempt(engine, step, attempt, turn, span, started=started, waited_us=waited_us)
         except RateLimited as refusal:
             _refused(engine, step, attempt, refusal)
             return
@@ -107,6 +112,7 @@ async def _ask(
         return attempt + 1, False, 0.0
     again = 0
     if step.tool.confirmer is not None:
+        metrics.confirmation_failed(engine.tenant, step.tool.name)
         now = engine.now_of_log()
         again = now + max(now - since_us, int(CONFIRM_AGAIN_SECONDS * 1e6))  # ever more seldom
         reason += "; its confirm can't tell yet"
@@ -120,10 +126,19 @@ def _confirmed(engine: Engine, step: ToolStep, data: dict[str, Any], bodies: lis
     return engine.log.emit("tool_invocation_confirmed", step=step.step, data=data, bodies=bodies)
 
 
-async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: bool, waited_us: int) -> float | None:
+async def _attempt(
+    engine: Engine,
+    step: ToolStep,
+    attempt: int,
+    turn: Turn | FreeTurn,
+    span: tracing.Attempt,
+    *,
+    started: bool,
+    waited_us: int,
+) -> float | None:
     """Run one attempt; return the seconds until the next, or None when the call is through (or in doubt)."""
     tool, log = step.tool, engine.log
-    call = confirm.call_of(engine, step, attempt)
+    call = confirm.call_of(engine, step, attempt, span.traceparent)
     step.begun = True
     if tool.effect != "none" and not started:
         reach("start.before")
@@ -136,6 +151,9 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
                 "idempotency_key": call.key,
                 "tool_name": tool.name,
                 "waited_us": waited_us,
+                **tool.start_data(step.arguments),
+                **turn.line(),
+                **span.line(),
             },
             bodies=step.bodies,
         )
@@ -153,14 +171,18 @@ async def _attempt(engine: Engine, step: ToolStep, attempt: int, *, started: boo
                 value = await tool.run(call, step.arguments)
     except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
         timed_out = limit is not None and limit.expired()
+        span.failed("timeout" if timed_out else type(error).__name__)
         if tool.effect == "once" and (timed_out or tool.uncertain(error)):
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)
             return None if again is None else 0.0
-        return _failed(engine, step, attempt, error, began, timed_out=timed_out, waited_us=waited_us)
+        extra = tool.failure_data(error) | _told_at_end(tool, waited_us, turn, span)
+        return _failed(engine, step, attempt, error, began, extra, timed_out=timed_out)
     reach("effect.after")
+    turn.used(tool.used(value))
     bodies, extra = _result(step, value)
-    extra |= _waited(tool, waited_us)
+    span.ended(end := tool.end_data(value))
+    extra |= _told_at_end(tool, waited_us, turn, span) | end
     _finish(engine, step, attempt, "success", began, bodies, extra)
     return None
 
@@ -182,26 +204,31 @@ def _safe_repr(value: Any) -> str:
 
 
 def _failed(
-    engine: Engine, step: ToolStep, attempt: int, error: Exception, began: int, *, timed_out: bool, waited_us: int
+    engine: Engine,
+    step: ToolStep,
+    attempt: int,
+    error: Exception,
+    began: int,
+    extra: dict[str, Any],
+    *,
+    timed_out: bool,
 ) -> float | None:
     tool = step.tool
     message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
-    if attempt > tool.retries:
-        _finish(engine, step, attempt, outcome, began, bodies, _waited(tool, waited_us))
+    wait = tool.again_after(error, attempt)
+    if wait is None:
+        _finish(engine, step, attempt, outcome, began, bodies, extra)
         return None
-    metrics.step_retried(engine.tenant, "tool", outcome)
-    # Jitter keeps many jobs that failed together from trying again together; the record holds what was drawn.
-    wait: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS) * (1 + random.random() / 2)
-    again_after = {"retry_after_us": int(wait * 1e6)} | _waited(tool, waited_us)
-    _finish(engine, step, attempt, outcome, began, bodies, again_after, last=False)
+    metrics.step_retried(engine.tenant, tool.kind, outcome)
+    _finish(engine, step, attempt, outcome, began, bodies, {"retry_after_us": int(wait * 1e6)} | extra, last=False)
     return wait
 
 
-def _waited(tool: Tool[Any, Any], waited_us: int) -> dict[str, Any]:
-    # A start record says how long the call waited for its turn; where there is none, its end does.
-    return {"waited_us": waited_us} if tool.effect == "none" else {}
+def _told_at_end(tool: Tool[Any, Any], waited_us: int, turn: Turn | FreeTurn, span: tracing.Attempt) -> dict[str, Any]:
+    # A start record says how the call came to its turn, and names its span; where there is none, its end does.
+    return {"waited_us": waited_us, **turn.line(), **span.line()} if tool.effect == "none" else {}
 
 
 def _refused(engine: Engine, step: ToolStep, attempt: int, refusal: RateLimited) -> None:
@@ -238,7 +265,11 @@ def _finish(
         **extra,
     }
     cells = [*step.bodies, *bodies] if tool.effect == "none" else bodies
-    metrics.tool_ended(engine.tenant, tool.name, outcome, (time.perf_counter_ns() - began) / 1e9)
+    seconds = (time.perf_counter_ns() - began) / 1e9
+    if tool.kind == "llm":
+        metrics.llm_ended(engine.tenant, outcome, seconds, data.get("input_tokens", 0), data.get("output_tokens", 0))
+    else:
+        metrics.tool_ended(engine.tenant, tool.name, outcome, seconds)
     reach("end.before")
     event = engine.log.emit("tool_invocation_finished", step=step.step, data=data, bodies=cells)
     reach("end.after")

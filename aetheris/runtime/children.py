@@ -113,6 +113,7 @@ class Children:
             key=f"child/{self._parent}/{step.step}",
             job=step.child,
             parent=self._parent,
+            traceparent=engine.log.trace.traceparent,
         )
         await jobs.submit(connection, new)
 

@@ -10,16 +10,20 @@ digest: a digest of a secret could be guessed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from aetheris.domain import canonical
 from aetheris.domain.durations import seconds_of
 from aetheris.domain.limits import QPS_MOST, Limit
 
 DAY_SECONDS = 86_400.0
+#: The password of a connection string, in either of its spellings.
+_PASSWORD = re.compile(r"(?<=:)(?<!://)[^:/@\s]+(?=@)|(?<=password=)[^\s&]+")
 #: Environment variable -> the key that it overrides.
 SECRETS = {
     "AETHERIS_DSN": "jobstore.dsn",
@@ -33,6 +37,16 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
 Rate = Annotated[float, Field(gt=0, le=QPS_MOST, allow_inf_nan=False)]
+
+
+def _address(url: str) -> str:
+    # The key goes in a header; an address is shown in messages and stands in the digest.
+    if "@" in url.split("/", 3)[2]:
+        raise ValueError("an address without a name or password in it; the key comes from the environment or a file")
+    return url.rstrip("/")
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[!-~]{1,500}$"), AfterValidator(_address)]
 
 
 class _Section(BaseModel):
@@ -54,7 +68,7 @@ class ToolLimit(_Section):
 
 
 class LlmLimit(_Section):
-    """rate_limits.llm.PROVIDER"""
+    """rate_limits.llm.PROVIDER; a reservation never runs ahead of both rates"""
 
     tokens_per_minute: Count | None = None
     requests_per_minute: Count | None = None
@@ -63,9 +77,9 @@ class LlmLimit(_Section):
     max_wait: Duration | None = None
 
     def limit(self) -> Limit:
-        """Return the limit on requests, as the limiter takes it."""
+        """Return the limit on requests and tokens, as the limiter takes it."""
         qps = self.requests_per_minute / 60 if self.requests_per_minute else None
-        return Limit(qps, 1, self.max_concurrent, self.scope, self.max_wait)
+        return Limit(qps, 1, self.max_concurrent, self.scope, self.max_wait, self.tokens_per_minute)
 
 
 class RateLimits(_Section):
@@ -79,6 +93,26 @@ class RateLimits(_Section):
         entries: Mapping[str, ToolLimit | LlmLimit] = self.tools if kind == "tool" else self.llm
         entry = entries.get(name) or entries.get("_default")
         return entry.limit() if entry is not None else None
+
+
+class Model(_Section):
+    """models.NAME: what `ctx.llm(NAME)` asks, by the chat completions protocol"""
+
+    provider: Name
+    base_url: Address
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_key_file: Path | None = None
+    timeout: Duration = 120.0
+    retries: Annotated[int, Field(strict=True, ge=0, le=100)] = 5
+    expected_output_tokens: Count = 300
+    max_output_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("either api_key_env or api_key_file, not both")
+        return self
 
 
 class JobStore(_Section):
@@ -162,20 +196,30 @@ class Prometheus(_Section):
     port: Port = 9093
 
 
+class Tracing(_Section):
+    """monitoring.tracing"""
+
+    enable: Flag = False
+    service_name: Name = "aetheris"
+    export_endpoint: Address | None = None
+
+
 class Monitoring(_Section):
     """monitoring"""
 
     prometheus: Prometheus = Prometheus()
+    tracing: Tracing = Tracing()
 
 
 #: Keys that are checked, and that nothing reads yet: `config check` says so.
-NOT_READ_YET = ("api", "rate_limits.llm")
+NOT_READ_YET = ("api",)
 
 
 class Config(_Section):
     """The whole file."""
 
     rate_limits: RateLimits = RateLimits()
+    models: dict[Name, Model] = {}
     jobstore: JobStore = JobStore()
     worker: WorkerKeys = WorkerKeys()
     runtime: Runtime = Runtime()
@@ -189,6 +233,12 @@ class Config(_Section):
         if self.jobstore.type == "embedded" or self.jobstore.dsn is None:
             return None
         return self.jobstore.dsn.get_secret_value()
+
+    def secrets(self, environ: Mapping[str, str]) -> list[str]:
+        """Return every secret that this process was given, so that its logs can leave them out."""
+        dsn = self.dsn or ""
+        held = [dsn, *_PASSWORD.findall(dsn), *(k.get_secret_value() for k in (self.api.middleware.jwt_key,) if k)]
+        return held + [environ.get(m.api_key_env, "") for m in self.models.values() if m.api_key_env is not None]
 
     @property
     def sha256(self) -> str:
@@ -217,6 +267,8 @@ def _plain(value: Any) -> Any:
         return {k: v for k, v in kept.items() if v != {}}
     if isinstance(value, list):
         return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, float):
         return int(value) if value.is_integer() else repr(value)
     return value
@@ -225,6 +277,8 @@ def _plain(value: Any) -> Any:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _masked(v) for k, v in value.items()}
+    if isinstance(value, Path):
+        return str(value)
     return "(set, not shown)" if isinstance(value, SecretStr) else value
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,8 @@ def _complaint(
 
 
 def _expected(first: Any, place: Place) -> str:
-    given = str(first["input"])[:60]
+    # What stands before the @ of an address may be a password.
+    given = re.sub(r"://[^/@\s]*@", "://***@", str(first["input"]))[:60]
     match first["type"]:
         case "extra_forbidden":
             known = _known(place[:-1])
@@ -185,6 +187,10 @@ def _expected(first: Any, place: Place) -> str:
             return f"no such key; did you mean {near[0]}?" if near else f"no such key; known here: {', '.join(known)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"expected keys below it ({', '.join(_known(place)) or 'names'}), found `{given}`"
+        case "missing":
+            return "is not there, and must be"
+        case "value_error" if isinstance(first["input"], dict):
+            return str(first["ctx"]["error"])
         case "value_error":
             return f"{first['ctx']['error']}, found `{given}`"
         case "string_pattern_mismatch":

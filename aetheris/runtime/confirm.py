@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 CONFIRM_TIMEOUT_SECONDS = 30.0
 
 
-def call_of(engine: Engine, step: ToolStep, attempt: int) -> Call:
+def call_of(engine: Engine, step: ToolStep, attempt: int, traceparent: str = "") -> Call:
     """Return what a tool is told of the call."""
     key = idempotency_key(engine.tenant, engine.job, step.step, step.tool.name)
-    return Call(engine.tenant, engine.job, step.step, attempt, step.tool.name, key, step.arguments)
+    return Call(engine.tenant, engine.job, step.step, attempt, step.tool.name, key, step.arguments, traceparent)
 
 
 async def ask(engine: Engine, step: ToolStep, attempt: int) -> Answer:
@@ -39,7 +39,7 @@ async def ask(engine: Engine, step: ToolStep, attempt: int) -> Answer:
         return StillUnknown()
     try:
         async with asyncio.timeout(CONFIRM_TIMEOUT_SECONDS):
-            answer = await function(call_of(engine, step, attempt))
+            answer = await function(call_of(engine, step, attempt, engine.log.trace.traceparent))
     except Exception as error:  # noqa: BLE001  whatever a tool's confirm raises tells nothing of the effect
         return StillUnknown(f"confirm raised {type(error).__name__}: {error}")
     if not isinstance(answer, Done | NotDone | StillUnknown):

@@ -7,15 +7,17 @@ awaited.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Approval
+from aetheris.runtime.llm.replies import AskedCall, Reply
+from aetheris.runtime.llm.step import LlmStep
 from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep
-from aetheris.runtime.tools import Tool
+from aetheris.runtime.tools import Tool, ToolFailed
 from aetheris.runtime.trampoline import Gather, Waitable
 from aetheris.runtime.waits import ApprovalStep, ChildStep, SignalStep, TimerStep
 
@@ -43,6 +45,12 @@ class _Shared:
         """The tenant that the job belongs to."""
         return self._engine.tenant
 
+    @property
+    def replaying(self) -> bool:
+        """True while the code goes through what is on record already: for counting and logging, never for deciding."""
+        engine = self._engine
+        return engine.read_only or not engine.history.fresh(engine.last_step)
+
     def now(self) -> datetime:
         """Return the time of the last thing delivered to this job, UTC: the same in every replay.
 
@@ -62,17 +70,61 @@ class _Shared:
         """
         return self._engine.patched(patch)
 
+    def _ask(
+        self,
+        model: str,
+        prompt: str | None,
+        system: str | None,
+        messages: Sequence[Mapping[str, Any]] | None,
+        tools: Sequence[Tool[Any, Any]],
+        options: dict[str, Any],
+    ) -> LlmStep:
+        return self._engine.make(LlmStep, self._engine.models.get(model), prompt, system, messages, tools, options)
+
 
 class Context(_Shared):
     """The ctx of an `async def` agent."""
 
-    def call(self, tool: Tool[Any, Any], /, **arguments: Any) -> Step:
-        """Return the call of `tool`; await it for its result.
+    def call(self, tool: Tool[Any, Any] | AskedCall, /, **arguments: Any) -> Step:
+        """Return the call of `tool`, or the one that a model asked for; await it for its result.
 
         Errors: Refused at once for arguments that don't validate; where it is
         awaited, ToolFailed when the tool raised.
         """
-        return self._engine.make(ToolStep, tool, arguments)
+        return self._engine.make(ToolStep, *_told(tool, arguments))
+
+    def llm(
+        self,
+        model: str,
+        /,
+        prompt: str | None = None,
+        *,
+        system: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Tool[Any, Any]] = (),
+        **options: Any,
+    ) -> Step:
+        """Ask the model of this name in `models:` and return its Reply, where it is awaited.
+
+        Give a `prompt`, or the `messages` so far in the protocol's own form.
+        `tools` are offered; the calls that the model asks for stand validated
+        in `reply.calls`, and `ctx.call` or `ctx.answer_calls` runs them.
+        Options: temperature, max_output_tokens, tool_choice, response_format,
+        extra (whatever else the endpoint takes).
+
+        Errors: Refused at once for what the protocol can't say; where it is
+        awaited, ToolFailed when the endpoint refused, or failed too often.
+        """
+        return self._ask(model, prompt, system, messages, tools, options)
+
+    async def answer_calls(self, reply: Reply) -> list[dict[str, Any]]:
+        """Run the calls that a model asked for, all at once, and return the messages that tell it what came of them.
+
+        What can't be run, and what a tool raised, is told to the model as an error.
+        """
+        begun = [self.call(asked) for asked in reply.calls if not asked.error]
+        results = iter(await self.gather(*begun, return_exceptions=True))
+        return _answers(reply, results)
 
     def gather(
         self, *parts: Waitable[Any] | Coroutine[Any, Any, Any], return_exceptions: bool = False
@@ -131,13 +183,33 @@ class Context(_Shared):
 class SyncContext(_Shared):
     """The ctx of a plain `def` agent, which runs in a thread: calls return results."""
 
-    def call(self, tool: Tool[Any, Any], /, **arguments: Any) -> Any:
-        """Call `tool` and return its result. Errors: Refused, ToolFailed."""
-        return self._engine.block_on(self._engine.make(ToolStep, tool, arguments))
+    def call(self, tool: Tool[Any, Any] | AskedCall, /, **arguments: Any) -> Any:
+        """Call `tool`, or what a model asked for, and return its result. Errors: Refused, ToolFailed."""
+        return self._engine.block_on(self._engine.make(ToolStep, *_told(tool, arguments)))
 
-    def start(self, tool: Tool[Any, Any], /, **arguments: Any) -> Step:
+    def llm(
+        self,
+        model: str,
+        /,
+        prompt: str | None = None,
+        *,
+        system: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Tool[Any, Any]] = (),
+        **options: Any,
+    ) -> Reply:
+        """Ask a model, as `Context.llm` does, and return its Reply."""
+        reply: Reply = self._engine.block_on(self._ask(model, prompt, system, messages, tools, options))
+        return reply
+
+    def answer_calls(self, reply: Reply) -> list[dict[str, Any]]:
+        """Run the calls that a model asked for, as `Context.answer_calls` does."""
+        begun = [self.start(asked) for asked in reply.calls if not asked.error]
+        return _answers(reply, iter(self.gather(*begun, return_exceptions=True)))
+
+    def start(self, tool: Tool[Any, Any] | AskedCall, /, **arguments: Any) -> Step:
         """Return a call for `gather`; nothing begins yet."""
-        return self._engine.make(ToolStep, tool, arguments)
+        return self._engine.make(ToolStep, *_told(tool, arguments))
 
     def gather(self, *parts: Waitable[Any], return_exceptions: bool = False) -> list[Any]:
         """Run what `start` returned concurrently and return the results in order."""
@@ -176,6 +248,20 @@ def seconds(duration: timedelta | float) -> float:
     if not 0 <= value <= 100 * 366 * 86_400:
         raise Refused(f"can't sleep for {value:g} seconds: from 0 to a century")
     return value
+
+
+def _told(tool: Tool[Any, Any] | AskedCall, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if isinstance(tool, AskedCall):
+        return tool.tool, tool.arguments | arguments
+    return tool, arguments
+
+
+def _answers(reply: Reply, results: Iterator[Any]) -> list[dict[str, Any]]:
+    told = [(asked, Refused(asked.error) if asked.error else next(results)) for asked in reply.calls]
+    for _, result in told:
+        if isinstance(result, BaseException) and not isinstance(result, ToolFailed | Refused):
+            raise result  # the job's own end, not the tool's
+    return [asked.answered(result) for asked, result in told]
 
 
 def _end(expires: timedelta | float | None) -> float | None:

@@ -30,6 +30,7 @@ from aetheris.runtime.context import Context, SyncContext
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.rest import Doubt, Suspended, rest_of
 from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep, diverged
 from aetheris.runtime.threaded import JobThread
@@ -52,6 +53,7 @@ class Engine:
         leased_at: int,
         limiter: Limiter,
         children: Children | None = None,
+        models: Models | None = None,
         read_only: bool = False,
         checkpointed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,7 +61,7 @@ class Engine:
         #: A replay without the world: where the record ends, the log refuses, and nothing begins.
         self.read_only = read_only
         self.agent, self.history, self.log, self.limiter = agent, history, log, limiter
-        self.tenant, self.job = log.tenant, log.job
+        self.tenant, self.job, self.models = log.tenant, log.job, models or Models()
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
         self.doubts: dict[int, Doubt] = {}
@@ -67,7 +69,8 @@ class Engine:
         self.cancelled: Cancelled | None = None
         #: The last step of a run that goes on as another, once it is delivered.
         self.continued: ContinueStep | None = None
-        self._next_step = checkpoint.step if checkpoint else 0
+        #: The number of the last step that the code asked for.
+        self.last_step = checkpoint.step if checkpoint else 0
         self._trampoline = Trampoline(self._started)
         self._root: Fiber | None = None
         self._waiting: dict[int, Step] = {}
@@ -77,11 +80,6 @@ class Engine:
         self._live = self._draining = self._over = False
         self._thread: JobThread | None = None
 
-    @property
-    def last_step(self) -> int:
-        """The number of the last step that the code asked for."""
-        return self._next_step
-
     # What ctx calls.
 
     def make(self, kind: Callable[..., S], *args: Any) -> S:
@@ -90,8 +88,8 @@ class Engine:
             raise Abandoned
         if self.continued is not None:
             self.continued.outcome()
-        self._next_step += 1
-        step = kind(self._next_step, *args)
+        self.last_step += 1
+        step = kind(self.last_step, *args)
         frame = sys._getframe(2)  # whoever called ctx
         step.where = frame.f_code.co_filename, frame.f_lineno
         return step
@@ -106,8 +104,8 @@ class Engine:
 
     def random(self) -> float:
         """Return the recorded number of this step, or record a new one."""
-        self._next_step += 1
-        step = self._next_step
+        self.last_step += 1
+        step = self.last_step
         recorded = self.history.randoms.get(step)
         if recorded is not None:
             return int(self.history.value(recorded, "value")) / 2**53
@@ -121,7 +119,7 @@ class Engine:
         """Return whether this job takes the new way at `patch`: recorded at the first live pass."""
         known = self._patches.get(patch)
         if known is None:
-            known = self._patches[patch] = patch in self.history.patches or self.history.fresh(self._next_step)
+            known = self._patches[patch] = patch in self.history.patches or self.history.fresh(self.last_step)
             if known and patch not in self.history.patches:
                 self._write(lambda: self.log.emit("patch_recorded", data={"patch": patch}))
         return known
@@ -145,8 +143,7 @@ class Engine:
     async def drive(self) -> Any:
         """Run the job until it returns, and return its result.
 
-        Errors: what the code raised; Cancelled; Suspended; Diverged; Lost and
-        Conflict when the lease is gone.
+        Errors: what the code raised; Cancelled; Suspended; Diverged; Lost and Conflict when the lease is gone.
         """
         try:
             if self.history.cancel is not None and not self.history.last_step:
@@ -271,7 +268,7 @@ class Engine:
             raise diverged([event], "the code doesn't wait for it", "nothing")
         if event.seq <= self.history.recorded_head:
             self._compare(step, event)
-            if isinstance(step, ToolStep) and not self.read_only:
+            if isinstance(step, ToolStep) and step.tool.kind == "tool" and not self.read_only:
                 metrics.tool_restored(self.tenant, step.tool.name)
         self.now_us = event.at
         step.settle(event, self.history)

@@ -17,7 +17,7 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import trace
-from aetheris.runtime import keeping
+from aetheris.runtime import keeping, tracing
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.collection import Collected
 from aetheris.runtime.held import Settings
@@ -65,10 +65,14 @@ class System:
         key: str | None = None,
         goal: str = "",
         timeout: timedelta | None = None,
+        traceparent: str = "",
     ) -> Job:
         """Make the job durable and return it; the same `key` twice is the same job. Errors: Refused."""
         self._agents[agent.name] = agent
-        return Job(self, self._do(self._core.submit(agent, value, key=key, goal=goal, timeout=timeout)), agent)
+        made = self._core.submit(
+            agent, value, key=key, goal=goal, timeout=timeout, traceparent=traceparent or tracing.current()
+        )
+        return Job(self, self._do(made), agent)
 
     def job(self, prefix: str) -> Job:
         """Return the one job whose id starts so. Errors: Refused."""
@@ -91,7 +95,9 @@ class System:
         """
         for agent in {(job.agent.name, *job.agent.asks): job.agent for job in jobs if job.agent is not None}.values():
             if not self._do(self._core.served(agent)):
-                self.serve(agent)
+                worker = self.serve(agent)
+                if lacking := sorted(set(agent.asks) - set(worker.capabilities)):
+                    raise Refused(f"{agent.name} needs {', '.join(lacking)}, and no worker here or elsewhere has it")
         for job in jobs:
             self._do(self._core.check_version(job.id, job.agent))
         ids = [job.id for job in jobs]

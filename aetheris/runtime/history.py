@@ -40,8 +40,8 @@ class History:
         #: correlation key -> the event that received this signal
         self.received: dict[str, Event] = {}
         self.patches: set[str] = set()
-        #: steps whose recorded result the world did not confirm, and those of them that a person let pass
-        self.unconfirmed: set[int] = set()
+        #: steps whose recorded result the world did not confirm, with their tools; and those that a person let pass
+        self.unconfirmed: dict[int, str] = {}
         self.excused: set[int] = set()
         self.paused_by = ""
         self.cancel: Event | None = None
@@ -49,6 +49,8 @@ class History:
         self.randoms: dict[int, Event] = {}
         self.checkpoint: Event | None = None
         self.first_leased_at = 0
+        #: Of the submitter, else of the first hold: where a later one hangs its spans.
+        self.traceparent = ""
         self.last_at = 0
         #: Events up to here were on record when this worker took the job.
         self.recorded_head = 0
@@ -90,6 +92,9 @@ class History:
     def _index_from(self, event: Event, checkpoint_seq: int) -> None:
         if event.type == "job_leased" and not self.first_leased_at:
             self.first_leased_at = event.at
+            self.traceparent = self.traceparent or event.data.get("traceparent", "")
+        elif event.type == "job_created":
+            self.traceparent = event.data.get("traceparent", "")
         if event.seq > checkpoint_seq or event.type == "signal_received":
             self.index(event)
         elif event.seq == checkpoint_seq and event.type == "state_checkpointed" and self.checkpoint is None:
@@ -125,11 +130,15 @@ class History:
                 self.paused_by = event.by
             case "job_resumed":
                 self.paused_by = ""
-                self.excused |= self.unconfirmed
+                self.excused |= self.unconfirmed.keys()
             case "cancel_requested":
                 self.cancel, self.paused_by = event, ""
             case "confirmation_replay_failed":
-                self.unconfirmed.add(event.step)
+                self.unconfirmed[event.step] = event.data["tool_name"]
+
+    def unconfirmed_tools(self) -> list[str]:
+        """Return the tools of recorded results that the world did not confirm and nobody has let pass yet."""
+        return [tool for step, tool in self.unconfirmed.items() if step not in self.excused]
 
     def recorded(self, event: Event) -> bool:
         """Return whether the event was on record when this worker took the job."""

@@ -19,6 +19,7 @@ from aetheris.domain.errors import Lost
 from aetheris.domain.events import Event
 from aetheris.domain.jobs import STATUS_AFTER, JobStatus
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.tracing import Traced
 from aetheris.store.append import Batch
 
 if TYPE_CHECKING:
@@ -102,12 +103,15 @@ class JobLog:
         head_leaf: bytes,
         last_at: int,
         by: str,
+        trace: Traced,
     ) -> None:
         self.tenant, self.job, self.epoch, self.by = tenant, job, epoch, by
         self._journal, self.clock = journal, clock
         self._head_seq, self._head_leaf, self._last_at = head_seq, head_leaf, last_at
         #: This process's monotonic clock up to which the lease was granted when last heard of.
         self.alive_until = float("inf")
+        #: The spans of this hold, which its events name.
+        self.trace = trace
         self._batch: Batch | None = None
         self._saved: Saved | None = None
         self._in_flight: Saved | None = None

@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aetheris.domain.errors import AetherisError
-from aetheris.domain.limits import SLOTS_PER_STATEMENT, Limit, slots
+from aetheris.domain.limits import Limit
 from aetheris.runtime import metrics
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.rounds import Rounds
 from aetheris.runtime.turns import Budget, FreeTurn, RateLimited, Turn, Waiter
 from aetheris.store import limits as store
 from aetheris.store.database import Connection
@@ -34,11 +35,6 @@ _log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.1
 RELOAD_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
-#: Between two asks while slots or permits are out: half a window of slots never runs dry meanwhile.
-ASK_AGAIN_SECONDS = 0.125
-ASK_LEAST_SECONDS = 0.01
-#: Who had the last slot lets the others ask first.
-GIVE_WAY_SECONDS = 0.02
 
 
 class Limits(Protocol):
@@ -71,20 +67,22 @@ class Limiter:
         reload: Callable[[], Limits | None] | None = None,
     ) -> None:
         self._limits, self._worker, self.clock, self._connect = limits, worker, clock, connect
-        self._permit_seconds, self._reload = permit_seconds, reload
+        self._reload = reload
+        self._rounds = Rounds(worker, permit_seconds)
         self._budgets: dict[Key, Budget] = {}
         self._free_turns: dict[tuple[str, str], FreeTurn] = {}
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self._waits: list[Wait] = []
-        self._permits: set[int] = set()
-        self._released: list[int] = []
-        self._number = 0
+        self._corrections: list[tuple[Key, int]] = []
         self._renewed_at = 0.0
 
-    def turn(self, kind: str, name: str, tenant: str, job: str, step: int, attempt: int) -> Turn | FreeTurn:
+    def turn(
+        self, kind: str, name: str, tenant: str, job: str, step: int, attempt: int, tokens: int = 0
+    ) -> Turn | FreeTurn:
         """Return what to enter before a call starts and to leave when it has ended.
 
+        `tokens` is how many it is thought to use, where those are limited.
         Entering returns how long it waited, microseconds. Errors on entering:
         RateLimited.
         """
@@ -99,7 +97,7 @@ class Limiter:
         if budget is None:
             budget = self._budgets[key] = Budget(key, limit)
         budget.limit = limit
-        return Turn(self, budget, tenant, job, step, attempt)
+        return Turn(self, budget, tenant, job, step, attempt, tokens)
 
     def replace(self, limits: Limits) -> None:
         """Let other limits be in force, for those who wait too."""
@@ -112,7 +110,7 @@ class Limiter:
     def drain(self) -> None:
         """Send every waiter away: nothing of theirs has started, another worker will ask again."""
         for budget in self._budgets.values():
-            for waiter in list(budget.queue):
+            for waiter in [*budget.queue, *([budget.head] if budget.head is not None else [])]:
                 budget.queue.remove(waiter.ticket)
                 waiter.given.cancel()
 
@@ -211,14 +209,18 @@ class Limiter:
 
     def free(self, permit: int) -> None:
         """Let others have this permit (0: there is none)."""
-        if permit:
-            self._permits.discard(permit)
-            self._released.append(permit)
+        self._rounds.free(permit)
+
+    def correct(self, budget: Budget, tokens: int) -> None:
+        """Have `tokens` more (or fewer) taken from a budget than were reserved: what an answer says was used."""
+        if tokens and budget.limit.token_ns:
+            self._corrections.append((budget.key, tokens))
+            budget.wake.set()
 
     # The task of a budget that has waiters.
 
     async def _serve(self, budget: Budget) -> None:
-        while budget.queue:
+        while budget.queue or budget.head is not None:
             budget.wake.clear()
             try:
                 pause = await self._round(budget)
@@ -227,72 +229,23 @@ class Limiter:
                 _log.warning("%s", error)
                 await self._drop_connection()
                 pause = RECONNECT_SECONDS
-            if pause > 0 and budget.queue:
+            if pause > 0 and (budget.queue or budget.head is not None):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await budget.wake.wait()
 
     async def _round(self, budget: Budget) -> float:
         """Reserve and hand out; return how long to wait before the next round."""
-        limit = budget.limit
-        first, self._number = self._number + 1, self._number + SLOTS_PER_STATEMENT
         async with self._lock:
             connection = await self._connected()
-            if self._released:
-                freed, self._released = self._released, []
-                await store.release_permits(connection, self._worker, freed)
-            grant = await store.reserve(
-                connection,
-                budget.key,
-                limit,
-                wanted=min(len(budget.queue), SLOTS_PER_STATEMENT),
-                waiting=len(budget.queue) + budget.ahead,
-                ahead=budget.ahead,
-                worker=self._worker,
-                first_number=first,
-                permit_seconds=self._permit_seconds,
-            )
-            given = self._hand_out(budget, limit, grant, first)
-            budget.next_ns = grant.base_ns + given * limit.interval_ns - (limit.burst - 1) * limit.interval_ns
-            if (tail := grant.granted - given) > 0:
-                end = grant.base_ns + grant.granted * limit.interval_ns
-                await store.give_back(connection, budget.key, tail_ns=tail * limit.interval_ns, end_ns=end)
-        if limit.max_concurrent is not None and grant.granted == 0:
-            return ASK_AGAIN_SECONDS
-        if not limit.interval_ns:
-            return 0.0
-        ready = (budget.next_ns - limit.horizon_ns - grant.now_ns) / 1e9
-        if ready <= 0 and given:
-            return 0.0
-        give_way = GIVE_WAY_SECONDS if grant.sharing > 1 and given else 0.0
-        return max(ready, min(ASK_AGAIN_SECONDS, max(limit.interval_ns / 1e9, ASK_LEAST_SECONDS))) + give_way
+            await self._correct(connection)
+            return await self._rounds.run(connection, budget)
 
-    def _hand_out(self, budget: Budget, limit: Limit, grant: store.Grant, first: int) -> int:
-        """Give each slot to the waiter whose turn it is; return how many were given."""
-        given = 0
-        numbered = limit.max_concurrent is not None
-        for at_ns in slots(limit, grant.base_ns, grant.now_ns, grant.granted):
-            waiter = self._whose(budget, at_ns // 1000)
-            if waiter is None:
-                break
-            permit = first + given if numbered else 0
-            if permit:
-                self._permits.add(permit)
-            waiter.given.set_result((at_ns // 1000, permit))
-            budget.ahead += 1
-            given += 1
-        if numbered:
-            self._released.extend(range(first + given, first + grant.granted))
-        return given
-
-    @staticmethod
-    def _whose(budget: Budget, at_us: int) -> Waiter | None:
-        while budget.queue:
-            waiter = budget.queue.pop()
-            # One whose patience ends before the slot is refused at his own deadline; the slot is the next one's.
-            if not waiter.given.done() and (waiter.deadline_us is None or at_us <= waiter.deadline_us):
-                return waiter
-        return None
+    async def _correct(self, connection: Connection) -> None:
+        while self._corrections:
+            key, tokens = self._corrections[0]
+            await store.correct_tokens(connection, key, tokens)
+            del self._corrections[0]
 
     # The connection, shared by all budgets, one statement at a time.
 
@@ -309,22 +262,24 @@ class Limiter:
 
     async def _put_down(self) -> None:
         now = asyncio.get_running_loop().time()
-        renew = bool(self._permits) and now - self._renewed_at >= self._permit_seconds / 3
-        if not (self._waits or self._released or renew):
+        rounds = self._rounds
+        renew = bool(rounds.permits) and now - self._renewed_at >= rounds.permit_seconds / 3
+        if not (self._waits or rounds.released or self._corrections or renew):
             return
         async with self._lock:
             waits, self._waits = self._waits, []
-            freed, self._released = self._released, []
+            freed, rounds.released = rounds.released, []
             try:
                 connection = await self._connected()
                 if renew:
-                    await store.renew_permits(connection, self._worker, list(self._permits), self._permit_seconds)
+                    await store.renew_permits(connection, self._worker, list(rounds.permits), rounds.permit_seconds)
                     self._renewed_at = now
+                await self._correct(connection)
                 if waits:
                     await store.write_waits(connection, waits)
                 if freed:
                     await store.release_permits(connection, self._worker, freed)
             except Unreachable:
-                self._waits[:0], self._released[:0] = waits, freed
+                self._waits[:0], rounds.released[:0] = waits, freed
                 await self._drop_connection()
                 raise

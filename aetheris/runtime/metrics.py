@@ -9,7 +9,7 @@ several processes count into one folder and any of them serves the sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from threading import Thread
 from typing import Any
@@ -27,7 +27,6 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 LATENCY_BUCKETS = (*DEFAULT_BUCKETS, 60, 300, 600, 3600)
 PARKED_BUCKETS = (10, 60, 300, 600, 1800, 3600, 7200, 14400)
 WAIT_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10)
-SCORE_BUCKETS = (0, 20, 40, 60, 80, 100)
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 
@@ -84,10 +83,23 @@ LIMIT_WAITS = _histogram(
 LIMIT_REJECTIONS = _counter("rate_limit_rejections_total", "Calls refused: no slot within max_wait.", "type", "name")
 TOOL_CONCURRENT = _gauge("tool_concurrent", "Calls of a tool under way.", "tool")
 LLM_CONCURRENT = _gauge("llm_concurrent", "Calls of a model under way.", "provider")
-DECISION_SCORE = _histogram("decision_quality_score", "Scores of decisions.", "tenant", buckets=SCORE_BUCKETS)
 ANOMALIES = _counter("anomaly_detected_total", "Anomalies found in records.", "anomaly_type", "severity")
 SIGNATURES = _counter("signature_verification_total", "Signatures checked.", "result")
 REPLAY_FAILS = _counter("replay_verify_fail_total", "Replays that did not match their record.", "tenant")
+
+
+TARGET = Gauge(
+    "target_info",
+    "Who serves these metrics; the same in its traces and logs.",
+    ("service_name", "service_version", "service_instance_id"),
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+
+
+def served_by(resource: Mapping[str, str]) -> None:
+    """Say who serves these metrics, by the names that its traces and logs have."""
+    TARGET.labels(**{name.replace(".", "_"): value for name, value in resource.items()}).set(1)
 
 
 @cache
@@ -158,6 +170,17 @@ def tool_ended(tenant: str, tool: str, outcome: str, seconds: float) -> None:
         _of(STEP_TIMEOUTS, tenant).inc()
 
 
+def llm_ended(tenant: str, outcome: str, seconds: float, received: int, made: int) -> None:
+    """A question to a model ended: success, failure or timeout; it took `received` tokens and made `made`."""
+    ok = outcome == "success"
+    _of(STEPS, tenant, "llm", "true" if ok else "false").observe(seconds)
+    if ok:
+        _of(LLM_TOKENS, "input").inc(received)
+        _of(LLM_TOKENS, "output").inc(made)
+    if outcome == "timeout":
+        _of(STEP_TIMEOUTS, tenant).inc()
+
+
 def tool_restored(tenant: str, tool: str) -> None:
     """A recorded result was delivered; the tool was not called."""
     _of(TOOL_CALLS, tenant, tool, "restore").inc()
@@ -178,12 +201,6 @@ def confirmation_failed(tenant: str, tool: str, *, went_on: bool = False) -> Non
     _of(CONFIRM_WARNS if went_on else CONFIRM_FAILS, tenant, tool).inc()
 
 
-def tokens_used(received: int, made: int) -> None:
-    """A model took `received` tokens and made `made`."""
-    _of(LLM_TOKENS, "input").inc(received)
-    _of(LLM_TOKENS, "output").inc(made)
-
-
 # Workers and leases.
 
 
@@ -193,9 +210,9 @@ def worker_holds(worker: str, jobs: int, slots: int) -> None:
     _of(WORKER_SLOTS, worker).set(slots)
 
 
-def lease_acquired(tenant: str, *, ok: bool = True) -> None:
-    """A job was claimed, or tried to be."""
-    _of(LEASE_ACQUIRES, tenant, "true" if ok else "false").inc()
+def lease_acquired(tenant: str) -> None:
+    """A job was claimed."""
+    _of(LEASE_ACQUIRES, tenant, "true").inc()
 
 
 def lease_conflict(tenant: str) -> None:
@@ -227,13 +244,8 @@ def replay_differed(tenant: str) -> None:
 
 
 def anomaly_found(kind: str, severity: str) -> None:
-    """A check found something in a record."""
+    """A record holds what it should not: "inconsistent" for one that a worker can't take up."""
     _of(ANOMALIES, kind, severity).inc()
-
-
-def decision_scored(tenant: str, score: float) -> None:
-    """A decision was given a score of 0 to 100."""
-    _of(DECISION_SCORE, tenant).observe(score)
 
 
 # Serving.

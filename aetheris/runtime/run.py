@@ -12,7 +12,7 @@ from typing import Any
 from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, Lost
 from aetheris.domain.jobs import JobStatus
-from aetheris.runtime import metrics
+from aetheris.runtime import logs, metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Cancelled, Continued
 from aetheris.runtime.children import Children
@@ -22,9 +22,11 @@ from aetheris.runtime.failpoints import reach
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.replay_context import ReplayContext
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.taking import take
+from aetheris.runtime.tracing import Traced
 from aetheris.store.append import JobKey
 from aetheris.store.inbox import Message
 from aetheris.store.leases import Lease
@@ -62,6 +64,7 @@ class Run:
         limiter: Limiter,
         *,
         children: Children,
+        models: Models | None = None,
         inbox: Sequence[Message] = (),
         checkpointed: Callable[[JobKey], None] = lambda key: None,
     ) -> None:
@@ -69,22 +72,43 @@ class Run:
         self._agent, self._lease, self._context = agent, lease, context
         self._checkpointed = checkpointed
         self._journal, self._clock, self._worker = journal, clock, worker
-        self._children, self._inbox = children, inbox
+        self._children, self._models, self._inbox = children, models, inbox
         self._taken: set[str] = set()
         self._log: JobLog | None = None
         self._engine: Engine | None = None
+        self._trace: Traced | None = None
         self._created_at = 0
         self.letting_go = False
         self.alive_until = float("inf")
 
     async def run(self) -> End:
         """Take the job as far as it goes; never raises but CancelledError."""
+        lease, word = self._lease, "lost"
+        logs.bound(tenant=lease.tenant, job=lease.job, epoch=lease.epoch, agent=self._agent.name)
+        try:
+            end = await self._run()
+            word = end.word
+            return end
+        finally:
+            if self._trace is not None:
+                self._trace.end(word)
+
+    async def _run(self) -> End:
         try:
             history = self._context.history(self._lease.head_leaf)
         except Corrupt as error:
             # A broken record is reported and left as it is: nothing is appended to it.
+            metrics.anomaly_found("inconsistent", "critical")
             _log.error("%s", error)
             return End("corrupt", GIVE_BACK_SECONDS * 10, str(error))
+        trace = self._trace = Traced(
+            history.traceparent,
+            self._lease.tenant,
+            self._lease.job,
+            self._lease.epoch,
+            self._agent.name,
+            self._agent.version,
+        )
         log = self._log = JobLog(
             self._journal,
             self._clock,
@@ -95,10 +119,11 @@ class Run:
             head_leaf=self._lease.head_leaf,
             last_at=history.last_at,
             by=f"worker/{self._worker}",
+            trace=trace,
         )
         log.alive_until = self.alive_until
         try:
-            leased = log.emit("job_leased", data=self._leased())
+            leased = log.emit("job_leased", data=self._leased() | trace.line())
             if history.last_type == "job_parked":
                 metrics.job_unparked(self._agent.name, (leased.at - history.last_at) / 1e6)
             self._created_at = history.genesis.at
@@ -110,6 +135,7 @@ class Run:
                 limiter=self._limiter,
                 children=self._children,
                 checkpointed=lambda: self._checkpointed(self._lease.key),
+                models=self._models,
             )
             self.take(self._inbox)
             return await self._drive(engine, log)

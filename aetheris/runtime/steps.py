@@ -77,20 +77,24 @@ class ToolStep(Step):
             raise self._diverged(history.describe(event))
         if "args" not in event.cells:
             return
-        recorded = {name for name in event.cells if name == "args" or name.startswith("args/")}
-        if recorded != {name for name, _ in self.bodies}:
+        given = [(name, body) for name, body in self.bodies if _is_argument(name)]
+        if {name for name in event.cells if _is_argument(name)} != {name for name, _ in given}:
             raise self._diverged(f"{history.describe(event)} with other arguments")
-        if other := other_cell(event, self.bodies, history):
+        if other := other_cell(event, given, history):
             raise self._diverged(f"{history.describe(event)} with other arguments ({other})")
 
     def settle(self, event: Event, history: History) -> None:
         """Deliver the result, or raise what the tool raised."""
         outcome = event.data["outcome"]
         if outcome in ("success", "done") and "unstorable" not in event.data:
-            self.resolve(self.tool.result_value(history.value(event, "result")))
+            self.resolve(self.delivered(self.tool.result_value(history.value(event, "result"))))
         else:
             error = history.value(event, "error") or {}
             self.resolve(error=ToolFailed(self.tool.name, error.get("kind", outcome), error.get("message", "")))
+
+    def delivered(self, value: Any) -> Any:
+        """Return what the code gets for a result as it is stored."""
+        return value
 
 
 class CheckpointStep(Step):
@@ -129,6 +133,10 @@ class ContinueStep(Step):
         """The code of this run ends here."""
         self.told = event
         self.resolve(error=Continued(event.data["continued_as"]))
+
+
+def _is_argument(cell: str) -> bool:
+    return cell == "args" or cell.startswith("args/")
 
 
 def other_cell(event: Event, bodies: Sequence[tuple[str, bytes]], history: History) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from aetheris.domain import ids
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import FORMAT
+from aetheris.runtime import tracing
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.joblog import make_event
@@ -41,13 +42,19 @@ class Submitter:
         parent: str | None = None,
         links: Mapping[str, Any] | None = None,
         timeout_seconds: float | None = None,
+        traceparent: str = "",
     ) -> Submission:
-        """Return the job's row and genesis, ready to be written. Errors: Refused for a bad input."""
+        """Return the job's row and genesis, ready to be written. Errors: Refused for a bad input.
+
+        `traceparent` is the submitter's W3C trace context; without one, that of the span that this runs in.
+        """
         bodies = agent.input_cells(value) if agent.takes_input else ()
         now = self.clock.now_us()
         bound: dict[str, Any] = dict(links or {})
         if parent is not None:
             bound["parent"] = parent
+        if traceparent := tracing.checked(traceparent) or tracing.current():
+            bound["traceparent"] = traceparent
         if (limit := timeout_seconds if timeout_seconds is not None else agent.timeout_seconds) is not None:
             if limit <= 0:
                 raise Refused(f"a job's timeout must be above 0 seconds, not {limit:g}")

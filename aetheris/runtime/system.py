@@ -23,6 +23,7 @@ from aetheris.runtime.config_file import load as load_config
 from aetheris.runtime.held import Settings
 from aetheris.runtime.leaving import leave
 from aetheris.runtime.limiter import Limits
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.run import End
@@ -108,14 +109,16 @@ class AsyncSystem:
         key: str | None = None,
         goal: str = "",
         timeout: timedelta | None = None,
+        traceparent: str = "",
     ) -> str:
         """Make the job durable and return its id; the same `key` twice is the same job.
 
-        `timeout` bounds it from now to its end. Errors: Refused when the input
-        doesn't validate.
+        `timeout` bounds it from now to its end. `traceparent` is the caller's
+        W3C trace context; without one, that of the span that this runs in.
+        Errors: Refused when the input doesn't validate.
         """
         limit = None if timeout is None else timeout.total_seconds()
-        new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit)
+        new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit, traceparent=traceparent)
         async with as_tenant(self._pool, self.tenant) as connection:
             return await jobs.submit(connection, new)
 
@@ -179,7 +182,7 @@ class AsyncSystem:
         return worker
 
     def make_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
-        """Return a worker under the limits of this system's configuration, which follow its file."""
+        """Return a worker with the models and limits of this system's configuration; the limits follow its file."""
         watch = Watch(self.loaded)
 
         def changed() -> Limits | None:
@@ -193,6 +196,7 @@ class AsyncSystem:
             on_end=self._on_end,
             limits=self.config.rate_limits,
             reload_limits=changed,
+            models=Models(self.config.models),
         )
 
     async def served(self, agent: Agent) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aetheris.domain.encode import body_bytes, body_value
 from aetheris.domain.errors import AetherisError
+from aetheris.runtime import metrics
 from aetheris.runtime.waits import approval_key
 from aetheris.store.inbox import Message
 
@@ -79,6 +80,8 @@ def _pause(engine: Engine, message: Message, payload: dict[str, Any]) -> None:
 def _resume(engine: Engine, message: Message, payload: dict[str, Any]) -> None:
     bodies = _why(payload)
     data = {"resumed_by": message.by}
+    for tool in engine.history.unconfirmed_tools():
+        metrics.confirmation_failed(engine.tenant, tool, went_on=True)
     event = engine.log.emit("job_resumed", data=data, bodies=bodies, by=message.by, taken=message.id)
     engine.arrived(event, bodies)
 

@@ -10,6 +10,7 @@ blocked thread gets `Abandoned`, a BaseException, so that the job's own
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import queue
 import threading
 from collections.abc import Awaitable, Callable
@@ -27,7 +28,9 @@ class JobThread:
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._outcome: tuple[Any, BaseException | None] = (None, None)
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, args=(body,), name=name, daemon=True)
+        # What logging and tracing know of the job holds in its thread too.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run, body), name=name, daemon=True)
 
     async def drive(self) -> Any:
         """Run the body to its end and return what it returned, or raise what it raised."""

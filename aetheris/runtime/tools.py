@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,6 +46,8 @@ class Call:
     key: str
     #: The validated arguments, as `confirm` may need them.
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: W3C trace context to pass on to whatever the tool calls, or "".
+    traceparent: str = ""
 
 
 #: Names by which well-known clients (httpx, requests, aiohttp, psycopg, ...) call a connection that was lost.
@@ -73,8 +76,16 @@ class ToolFailed(Exception):
         self.tool, self.kind, self.message = tool, kind, message
 
 
+#: What limits, metrics and traces tell apart.
+Kind = Literal["tool", "llm"]
+RETRY_FIRST_SECONDS = 0.1
+RETRY_LONGEST_SECONDS = 30.0
+
+
 class Tool(Generic[P, R]):
     """A function declared as a tool; calling it directly still calls the function."""
+
+    kind: Kind = "tool"
 
     def __init__(
         self,
@@ -115,6 +126,47 @@ class Tool(Generic[P, R]):
     def arguments(self) -> type[BaseModel]:
         """The model that its arguments are validated by."""
         return self._model
+
+    @property
+    def budget(self) -> str:
+        """Whose limit its calls count against."""
+        return self.name
+
+    def lacking(self) -> str:
+        """Return what is wanting here before it can be called, or ""."""
+        return ""
+
+    def tokens(self, arguments: Mapping[str, Any]) -> int:
+        """Return how many tokens a call is thought to use."""
+        return 0
+
+    def used(self, value: Any) -> int:
+        """Return how many tokens the call that returned `value` used."""
+        return 0
+
+    def start_data(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the line of its start says beside what every start says."""
+        return {}
+
+    def end_data(self, value: Any) -> dict[str, Any]:
+        """Return what the line of its end says beside what every end says."""
+        return {}
+
+    def failure_data(self, error: BaseException) -> dict[str, Any]:
+        """Return what the line of a failed attempt says beside what every one says."""
+        return {}
+
+    def span_data(self) -> dict[str, Any]:
+        """Return what the span of an attempt says of it, by OpenTelemetry's names for generative AI."""
+        return {"gen_ai.tool.name": self.name, "gen_ai.tool.type": "function", "aetheris.effect": self.effect}
+
+    def again_after(self, error: BaseException, attempt: int) -> float | None:
+        """Return the seconds until the next attempt, or None when this was the last."""
+        if attempt > self.retries:
+            return None
+        # Jitter keeps many jobs that failed together from trying again together; the record holds what was drawn.
+        doubled: float = min(RETRY_FIRST_SECONDS * 2 ** (attempt - 1), RETRY_LONGEST_SECONDS)
+        return doubled * (1 + random.random() / 2)
 
     def confirm(self, fn: Callable[[Call], Any] | None = None, /, *, replay: bool = False) -> Any:
         """Declare what tells whether a call took effect: `fn(call)` returns Done, NotDone or StillUnknown.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aetheris.domain.errors import Refused
 from aetheris.domain.limits import FairQueue, Limit
@@ -22,13 +22,16 @@ class RateLimited(Refused):
 class Waiter:
     """One call in a queue. `given` is settled with its slot: (at, microseconds; permit number or 0)."""
 
-    __slots__ = ("asked_us", "attempt", "deadline_us", "given", "job", "step", "tenant", "ticket")
+    __slots__ = ("asked_us", "attempt", "deadline_us", "given", "job", "limit", "step", "tenant", "ticket", "tokens")
 
-    def __init__(self, tenant: str, job: str, step: int, attempt: int, asked_us: int, max_wait: float | None) -> None:
-        self.tenant, self.job, self.step, self.attempt = tenant, job, step, attempt
+    def __init__(
+        self, tenant: str, job: str, step: int, attempt: int, asked_us: int, max_wait: float | None, tokens: int = 0
+    ) -> None:
+        self.tenant, self.job, self.step, self.attempt, self.tokens = tenant, job, step, attempt, tokens
         self.asked_us = asked_us
         self.deadline_us = None if max_wait is None else asked_us + int(max_wait * 1e6)
         self.ticket = 0
+        self.limit = Limit()  # under which the slot was given
         self.given: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
 
 
@@ -38,6 +41,8 @@ class Budget:
     def __init__(self, key: Key, limit: Limit) -> None:
         self.key, self.limit = key, limit
         self.queue: FairQueue[Waiter] = FairQueue()
+        #: Whose turn it is, where each one's tokens are reserved by themselves.
+        self.head: Waiter | None = None
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.next_ns = 0
@@ -48,19 +53,22 @@ class Budget:
 class Turn:
     """One call's turn under a limit: enter it to wait, leave it when the call has ended."""
 
-    __slots__ = ("_attempt", "_budget", "_job", "_limiter", "_permit", "_step", "_tenant")
+    __slots__ = ("_attempt", "_budget", "_job", "_limiter", "_line", "_permit", "_step", "_tenant", "_tokens")
 
-    def __init__(self, limiter: Limiter, budget: Budget, tenant: str, job: str, step: int, attempt: int) -> None:
-        self._limiter, self._budget = limiter, budget
+    def __init__(
+        self, limiter: Limiter, budget: Budget, tenant: str, job: str, step: int, attempt: int, tokens: int = 0
+    ) -> None:
+        self._limiter, self._budget, self._tokens = limiter, budget, tokens
         self._tenant, self._job, self._step, self._attempt = tenant, job, step, attempt
         self._permit = 0
+        self._line: dict[str, Any] = {}
 
     async def __aenter__(self) -> int:
         limiter, budget, clock = self._limiter, self._budget, self._limiter.clock
         first_asked = asked = clock.now_us()
         while True:
             waiter = Waiter(
-                self._tenant, self._job, self._step, self._attempt, asked, budget.limit.max_wait_seconds
+                self._tenant, self._job, self._step, self._attempt, asked, budget.limit.max_wait_seconds, self._tokens
             )  # fmt: skip
             slot, permit = await limiter.ask(budget, waiter)
             try:
@@ -81,9 +89,26 @@ class Turn:
         limiter.note(budget, waiter, slot, now, "started")
         self._permit = permit
         key = budget.key
+        if waiter.limit.interval_ns:
+            self._line = {
+                "burst": waiter.limit.burst,
+                "interval_ns": waiter.limit.interval_ns,
+                "kind": key.kind,
+                "name": key.name,
+                "scope": waiter.limit.scope,
+                "slot_us": slot,
+            }
         metrics.rate_limit_waited(key.kind, key.name, (now - first_asked) / 1e6)
         metrics.call_entered(key.kind, key.name)
         return max(0, now - first_asked)
+
+    def line(self) -> dict[str, Any]:
+        """Return what the event of the start says of the limit in force: `limits/kept` holds it to that."""
+        return {"limit": self._line} if self._line else {}
+
+    def used(self, tokens: int) -> None:
+        """Say how many tokens the call really used; until then it counts as those that it reserved."""
+        self._limiter.correct(self._budget, tokens - self._tokens)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -106,6 +131,13 @@ class FreeTurn:
         self._observe(0.0)
         self._enter()
         return 0
+
+    def line(self) -> dict[str, Any]:
+        """Nothing limits it."""
+        return {}
+
+    def used(self, tokens: int) -> None:
+        """Nothing counts them here."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

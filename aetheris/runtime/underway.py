@@ -14,13 +14,15 @@ from aetheris.domain.errors import Conflict, Lost, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime.calls import run_call
 from aetheris.runtime.children import Children
-from aetheris.runtime.rest import CANCEL_GRACE_SECONDS
+from aetheris.runtime.rest import CANCEL_GRACE_SECONDS, Suspended
 from aetheris.runtime.steps import CheckpointStep, ContinueStep, Step, ToolStep
 from aetheris.runtime.waits import ChildStep, WaitStep
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
 
+#: A job whose worker lacks what a call needs is taken up again after this.
+LACKING_AGAIN_SECONDS = 60.0
 _IN_DOUBT = ("tool_invocation_started", "tool_invocation_unknown")
 
 
@@ -48,7 +50,12 @@ class UnderWay:
 
     def call(self, step: ToolStep, recorded: Event | None) -> None:
         """Begin a call, or go on with a recorded one."""
-        if not self.grace_over:
+        if lacking := step.tool.lacking():
+            # Another worker may have it, or this one after a restart: the job waits, and says for what.
+            again = self._engine.now_of_log() + int(LACKING_AGAIN_SECONDS * 1e6)
+            self.failure = Suspended(again, f"step {step.step}: {lacking}", waits_for=step.tool.name)
+            self._engine.look_again()
+        elif not self.grace_over:
             self._spawn(run_call(self._engine, step, recorded), step)
 
     def wait(self, step: WaitStep, recorded: Event | None) -> None:

@@ -33,6 +33,7 @@ from aetheris.runtime.failpoints import reach
 from aetheris.runtime.held import Counts, Held, Settings
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter, Limits, Unlimited
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.run import End, Run
 from aetheris.runtime.snapshots import Snapshotter
@@ -61,6 +62,7 @@ class Worker:
         on_end: Callable[[JobKey, End], None] | None = None,
         limits: Limits | None = None,
         reload_limits: Callable[[], Limits | None] | None = None,
+        models: Models | None = None,
     ) -> None:
         self.settings = settings or Settings()
         if self.settings.concurrency < 1:
@@ -68,12 +70,14 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.counts = Counts()
         self.ready = asyncio.Event()
-        self._database = database
+        self._database, self._models = database, models or Models()
         self.agents = {agent.name: agent for agent in agents}
         if len(self.agents) != len(agents):
             raise Refused("two agents of one name: give one of them name=...")
         self.capabilities = tuple(
-            dict.fromkeys([*self.settings.capabilities, *(offer for agent in agents for offer in agent.offers)])
+            dict.fromkeys(
+                [*self.settings.capabilities, *self._models.offers, *(offer for a in agents for offer in a.offers)]
+            )
         )
         self._on_end = on_end
         self._clock = Clock()
@@ -131,6 +135,7 @@ class Worker:
                 held.task.cancel()
             await asyncio.gather(*(h.task for h in self._held.values()), return_exceptions=True)
             await self._limiter.close()
+            await self._models.close()
             self._journal.close()
             await journal
             await self._leave()
@@ -241,6 +246,7 @@ class Worker:
                 self.name,
                 self._limiter,
                 children=Children(lease.key, lambda: self._database.connect("worker"), self._keys, self._clock),
+                models=self._models,
                 inbox=messages.get(lease.key, ()),
                 checkpointed=self._snapshotter.ask,
             )

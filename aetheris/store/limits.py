@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aetheris.domain.limits import Limit
+from aetheris.domain.limits import AHEAD_NS, Limit
 from aetheris.store import arrays
 from aetheris.store.database import Connection
 from aetheris.store.errors import translated
@@ -30,6 +30,17 @@ class Grant:
 
     granted: int
     base_ns: int
+    now_ns: int
+    sharing: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """One slot at `slot_ns`, if `granted`; `next_ns` is where the next lies as things stand."""
+
+    granted: bool
+    slot_ns: int
+    next_ns: int
     now_ns: int
     sharing: int
 
@@ -89,6 +100,56 @@ async def reserve(
         row = await cursor.fetchone()
     assert row is not None
     return Grant(row["granted"], row["base_ns"], row["now_ns"], row["sharing"])
+
+
+async def reserve_tokens(
+    connection: Connection,
+    key: Key,
+    limit: Limit,
+    *,
+    tokens: int,
+    waiting: int,
+    ahead: int,
+    worker: str,
+    number: int,
+    permit_seconds: float,
+) -> TokenGrant:
+    """Reserve one slot for a call that is thought to use `tokens`, and a permit of this number where they are limited.
+
+    `waiting` and `ahead` count as in `reserve`.
+    """
+    with translated():
+        cursor = await connection.execute(
+            statement("reserve_tokens"),
+            {
+                "tenant": key.tenant,
+                "kind": key.kind,
+                "name": key.name,
+                "interval": limit.interval_ns,
+                "token_ns": limit.token_ns,
+                "tokens": tokens,
+                "ahead_ns": AHEAD_NS,
+                "max_concurrent": limit.max_concurrent,
+                "waiting": waiting,
+                "ahead": ahead,
+                "worker": worker,
+                "number": number,
+                "permit_seconds": permit_seconds,
+            },
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return TokenGrant(row["granted"], row["slot_ns"], row["next_ns"], row["now_ns"], row["sharing"])
+
+
+async def correct_tokens(connection: Connection, key: Key, tokens: int) -> None:
+    """Take `tokens` more from the budget (fewer, when negative) than its calls had reserved."""
+    with translated():
+        await connection.execute(
+            "UPDATE aetheris.rate_limits SET tokens_tat_ns = tokens_tat_ns + %s::bigint * token_ns"
+            " WHERE tenant_id = %s AND kind = %s AND name = %s",
+            [tokens, key.tenant, key.kind, key.name],
+        )
 
 
 async def give_back(connection: Connection, key: Key, *, tail_ns: int, end_ns: int) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,14 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import aetheris as ae
+from aetheris.demo.model_server import Asked, ModelServer, Said, text
 from aetheris.domain.limits import Limit
 from aetheris.runtime import metrics
+from aetheris.runtime.config import Config
+from aetheris.runtime.llm.model import Models
 from aetheris.runtime.worker import Worker
 from aetheris.store.database import Database
+from tests.store.job_support import crash, tamper
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -102,18 +107,6 @@ CASES: dict[str, tuple[Series, Series]] = {
     "AnomalyRateHigh": (
         {'anomaly_detected_total{anomaly_type="timing",severity="low"}': "0+7x40"},
         {'anomaly_detected_total{anomaly_type="timing",severity="low"}': "0+5x40"},
-    ),
-    "DecisionQualityLow": (
-        {
-            'decision_quality_score_bucket{tenant="a",le="40.0"}': "0+9x40",
-            'decision_quality_score_bucket{tenant="a",le="60.0"}': "0+10x40",
-            'decision_quality_score_bucket{tenant="a",le="+Inf"}': "0+10x40",
-        },
-        {
-            'decision_quality_score_bucket{tenant="a",le="60.0"}': "0+1x40",
-            'decision_quality_score_bucket{tenant="a",le="80.0"}': "0+10x40",
-            'decision_quality_score_bucket{tenant="a",le="+Inf"}': "0+10x40",
-        },
     ),
     "SignatureVerificationFailed": (
         {'signature_verification_total{result="failed"}': "0 0 1+1x40"},
@@ -296,6 +289,95 @@ async def waiting(system: ae.AsyncSystem) -> None:
     await system.wait(ids, seconds=30)
 
 
+async def in_doubt(system: ae.AsyncSystem) -> None:
+    """Twenty calls that a worker was lost in, of a tool whose confirm can't tell."""
+    started: list[int] = []
+
+    @ae.tool
+    async def alert_doubted() -> None:
+        started.append(1)
+        await asyncio.sleep(60)
+
+    @alert_doubted.confirm
+    async def can_not_tell(call: ae.Call) -> ae.Answer:
+        return ae.StillUnknown()
+
+    @ae.agent
+    async def alert_doubter(ctx: ae.Context) -> None:
+        await ctx.call(alert_doubted)
+
+    settings = ae.Settings(lease_seconds=1, poll_seconds=0.1)
+    worker = await system.start_worker([alert_doubter], settings)
+    ids = [await system.submit(alert_doubter) for _ in range(20)]
+    while len(started) < len(ids):
+        await asyncio.sleep(0.02)
+    await crash(system, worker)
+    await system.start_worker([alert_doubter], settings)
+    await system.wait(ids, seconds=30)
+
+
+async def tampered(system: ae.AsyncSystem) -> None:
+    """Ten jobs whose stored line was changed under them."""
+    ids = [await system.submit(alert_agent, False) for _ in range(10)]
+    assert tamper(system.database, "alert_agent") == len(ids)
+    worker = await system.start_worker([alert_agent])
+    while worker.counts.ended.get("corrupt", 0) < len(ids):
+        await asyncio.sleep(0.02)
+
+
+async def diverging(system: ae.AsyncSystem) -> None:
+    """Twenty jobs whose code was changed under them without a word."""
+
+    def code(name: str) -> ae.Agent:
+        @ae.tool(name=name, effect="none")
+        async def changing() -> None:
+            """Called by one version or the other."""
+
+        @ae.agent(name="alert_changing")
+        async def agent(ctx: ae.Context) -> None:
+            await ctx.call(changing)
+            await ctx.sleep(1.5)
+
+        return agent
+
+    old = await system.start_worker([code("before")])
+    ids = [await system.submit(code("before")) for _ in range(20)]
+    while not all(row.epoch and row.lease_owner is None for row in await system.listing()):
+        await asyncio.sleep(0.02)
+    await crash(system, old)
+    await system.start_worker([code("after")], ae.Settings(poll_seconds=0.1))
+    await system.wait(ids, seconds=30)
+
+
+async def asked_much(system: ae.AsyncSystem) -> None:
+    """Sixty questions out at once, which then cost 1,500 tokens each."""
+    hold = threading.Event()
+
+    def answer(asked: Asked) -> Said:
+        hold.wait(20)
+        return text("Yes.", received=1400, made=100)
+
+    @ae.agent
+    async def alert_asker(ctx: ae.Context) -> None:
+        await ctx.llm("desk", "Well?")
+
+    with ModelServer(answer) as server:
+        model = {"provider": "local", "base_url": server.url, "model": "m"}
+        models = Models(Config.model_validate({"models": {"desk": model}}).models)
+        worker = Worker(system.database, [alert_asker], on_end=system._on_end, models=models)
+        system._workers[worker] = asyncio.create_task(worker.run())
+        ids = [await system.submit(alert_asker) for _ in range(60)]
+        while len(server.asked) < len(ids):
+            await asyncio.sleep(0.02)
+        seen.update(scrape())
+        hold.set()
+        await system.wait(ids, seconds=30)
+
+
+#: What a scrape in the middle of a cause showed: gauges are low again at its end.
+seen: dict[str, tuple[str, float]] = {}
+
+
 CAUSES: dict[str, tuple[Cause, bool]] = {
     "QueueBacklogHigh": (backlog, True),
     "StuckJobsDetected": (stuck, True),
@@ -304,6 +386,11 @@ CAUSES: dict[str, tuple[Cause, bool]] = {
     "JobFailureRateHigh": (failing, False),
     "ToolErrorRateHigh": (failing, False),
     "RateLimitWaitTooLong": (waiting, False),
+    "ConfirmationReplayFailed": (in_doubt, False),
+    "AnomalyRateHigh": (tampered, False),
+    "ReplayVerifyFailed": (diverging, False),
+    "LLMTokenBudgetNearLimit": (asked_much, False),
+    "LLMConcurrencyHigh": (asked_much, False),
 }
 
 
@@ -320,8 +407,11 @@ def test_an_alert_fires_on_what_a_running_system_shows(
 
     async def work() -> tuple[dict[str, tuple[str, float]], dict[str, tuple[str, float]]]:
         async with ae.AsyncSystem(database=database) as system:
+            seen.clear()
             before = scrape()
             await cause(system)
+            if seen and alert == "LLMConcurrencyHigh":
+                return before, dict(seen)
             if sampled:
                 await system.start_worker([nobody_asks], ae.Settings(sample_seconds=0.05))
                 await asyncio.sleep(0.5)

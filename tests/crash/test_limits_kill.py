@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import aetheris as ae
+import aetheris.workbench as wb
 from aetheris.demo import fleet
 from aetheris.domain.jobs import JobStatus
+from aetheris.lake import Lake
+from aetheris.runtime.mirror import mirror_once
 from aetheris.store.database import Database
+from aetheris.store.mirror_rows import MirrorSource
 
 CALLS = 100
 CONFIG = "rate_limits:\n  tools:\n    hit: {qps: 10, burst: 1}\n"
@@ -36,7 +41,24 @@ def run(
                 return list((await system.wait(ids, seconds=90)).values())
 
     statuses = asyncio.run(work())
+    limited, broken = kept(database, folder / "lake")
+    # A kill may fall between a start's record and its effect.
+    assert limited - len(fleet.starts(log)) in ((0,) if kill_after is None else (0, 1))
+    assert broken == []
     return fleet.starts(log), statuses
+
+
+def kept(database: Database, folder: Path) -> tuple[int, list[dict[str, Any]]]:
+    """How many starts the record holds under a limit, and those of them that broke it."""
+    source = MirrorSource(database)
+    lake = Lake(folder, source.catalog_uri)
+    try:
+        asyncio.run(mirror_once(source, lake))
+    finally:
+        lake.close()
+    opened = wb.open(folder)
+    limited = opened.sql("SELECT count(*) AS n FROM events WHERE (line -> '$.data.limit') IS NOT NULL")
+    return limited.rows[0]["n"], opened.query("limits/kept").rows
 
 
 def test_three_workers_keep_one_budget(database: Database, tmp_path: Path) -> None:

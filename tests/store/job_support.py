@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
+
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.record import JobRecord
+from aetheris.store.database import Database
 
 FAST = ae.Settings(poll_seconds=0.1)
 
@@ -41,6 +44,17 @@ async def crash(system: ae.AsyncSystem, worker: ae.Worker) -> None:
     task = system._workers.pop(worker)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def tamper(database: Database, word: str) -> int:
+    """Change one letter in every stored line that holds `word`, past all walls; return how many."""
+    with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+        other = word[:-1] + word[-1].swapcase()
+        found = connection.execute(
+            "UPDATE aetheris.job_events SET line = replace(line, %s, %s) WHERE strpos(line, %s) > 0",
+            [word, other, word],
+        )
+        return found.rowcount
 
 
 def types(record: JobRecord) -> list[str]:

@@ -115,6 +115,88 @@ def test_the_database_does_the_same_sums_as_the_arithmetic(database: Database, l
     run(work)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [Limit(tokens_per_minute=600_000), Limit(qps=20, tokens_per_minute=6_000_000), Limit(qps=3, tokens_per_minute=9)],
+    ids=["tokens", "requests first", "hardly any"],
+)
+def test_the_database_does_the_same_sums_for_tokens(database: Database, limit: Limit) -> None:
+    """One statement moves both rates; corrections move one of them, either way."""
+
+    async def work() -> None:
+        chance = random.Random(5)
+        async with await database.connect("worker") as connection:
+            tats = arithmetic.Tats()
+            for number in range(1, 80):
+                tokens = chance.randint(1, 3000)
+                grant = await store.reserve_tokens(
+                    connection, KEY, limit, tokens=tokens, waiting=1, ahead=0, worker="w1", number=number,
+                    permit_seconds=30,
+                )  # fmt: skip
+                if number == 1:  # a limit that is new
+                    assert grant.granted
+                slot, after, tats = arithmetic.reserve_tokens(limit, tats, grant.now_ns, tokens)
+                assert (grant.granted, grant.next_ns) == (
+                    slot is not None,
+                    after if slot is not None else grant.next_ns,
+                )
+                if slot is not None:
+                    assert grant.slot_ns == slot
+                    used = chance.randint(1, 3000)
+                    await store.correct_tokens(connection, KEY, used - tokens)
+                    tats = tats.corrected(limit, tokens, used)
+                await asyncio.sleep(chance.choice([0, 0.02, 0.1]))
+
+    run(work)
+
+
+def test_a_token_budget_goes_round_and_lets_nobody_wait_behind_one_who_left(database: Database) -> None:
+    """Two workers, permits for three, one waiter too big for his patience: the others start, in turn."""
+
+    async def work() -> None:
+        limit = Limit(tokens_per_minute=6_000_000, max_concurrent=3, max_wait_seconds=20)
+        async with await database.connect("worker") as connection:
+            clock = Clock(await workers.clock_offset_us(connection))
+        written = Written({"local": limit})
+        one, two = (Limiter(written, f"w{n}", clock, lambda: database.connect("worker")) for n in (1, 2))
+        done: list[str] = []
+        under_way = most = 0
+
+        async def turn(limiter: Limiter, who: str, tokens: int) -> None:
+            nonlocal under_way, most
+            async with (turn := limiter.turn("llm", "local", who, who, 1, 1, tokens)):
+                under_way += 1
+                most = max(most, under_way)
+                await asyncio.sleep(0.5)
+                turn.used(tokens // 2)
+                under_way -= 1
+            done.append(who)
+
+        duties = [asyncio.create_task(limiter.run()) for limiter in (one, two)]
+        leaver = asyncio.create_task(turn(one, "leaver", 500_000))
+        await asyncio.sleep(0.05)
+        blocked = asyncio.create_task(turn(one, "late leaver", 500_000))  # five seconds behind
+        await asyncio.sleep(0.1)
+        blocked.cancel()
+        await leaver
+        await asyncio.gather(*(turn((one, two)[n % 2], f"t{n}", 20_000) for n in range(20)))
+        assert sorted(done) == sorted(["leaver", *(f"t{n}" for n in range(20))])
+        assert most == 3
+        async with await database.connect("worker") as connection:
+            while True:  # what was used has been put in order, and no permit is kept
+                left = await (await connection.execute("SELECT count(*) AS n FROM aetheris.limit_permits")).fetchone()
+                if left is not None and left["n"] == 0:
+                    break
+                await asyncio.sleep(0.05)
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+        for limiter in (one, two):
+            await limiter.close()
+
+    run(work)
+
+
 def test_workers_share_what_is_open_ahead_by_how_many_wait_in_each(database: Database) -> None:
     """A wait must not be longer in one worker than in another; and whoever has nothing ahead gets one."""
 

@@ -27,6 +27,27 @@ REFUSED = {
     "broken YAML": ("worker: [\n", "not YAML"),
     "a list": ("- worker\n", ":1: expected keys"),
     "a key that is a list": ("? [a, b]\n: c\n", ":1: a key must be a word"),
+    "a key in an address": (
+        "models:\n  desk:\n    provider: p\n    model: m\n    base_url: https://me:hush@x/v1\n",
+        ":5: models.desk.base_url: an address without a name or password in it; the key comes from the environment or a"
+        " file, found `https://***@x/v1`",
+    ),
+    "two places for a key": (
+        "models:\n  desk: {provider: p, base_url: 'http://x', model: m, api_key_env: A, api_key_file: b}\n",
+        ":2: models.desk: either api_key_env or api_key_file, not both",
+    ),
+    "a key itself": (
+        "models:\n  desk:\n    provider: p\n    base_url: http://x\n    model: m\n    api_key: sk-1\n",
+        ":6: models.desk.api_key: no such key; did you mean api_key_",
+    ),
+    "a model without an address": (
+        "models:\n  desk: {provider: p, model: m}\n",
+        ":2: models.desk.base_url: is not there, and must be",
+    ),
+    "no tokens at all": (
+        "rate_limits:\n  llm:\n    p: {tokens_per_minute: 0}\n",
+        ":3: rate_limits.llm.p.tokens_per_minute: expected greater",
+    ),
     "a name that no line can hold": ('rate_limits:\n  tools:\n    "a\\nb": {qps: 1}\n', ":3: rate_limits.tools.a"),
 }  # fmt: skip
 

@@ -106,6 +106,8 @@ class ToolNodeAdapter:
 
     async def _llm(self, node: Node, scope: Scope) -> tuple[Any, bool]:
         arguments = render(node.fields["with"], scope) if "with" in node.fields else {}
+        if offered := node.offers:
+            arguments["tools"] = [self._tools[name] for name in offered]
         answer = await self._ctx.llm(str(node.target.value), **arguments)
         return to_jsonable_python(answer, by_alias=False), True
 

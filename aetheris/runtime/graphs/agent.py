@@ -16,6 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel, create_model
 
 from aetheris.domain.errors import Refused
+from aetheris.runtime import metrics
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.context import Context
 from aetheris.runtime.graphs.check import check, check_input, order
@@ -55,8 +56,10 @@ class GraphAgent(Agent):
 
     @property
     def asks(self) -> Sequence[str]:
-        """The tools that its own graph calls: who runs it must offer them."""
-        return [f"tool:{name}" for name in self.graph.tools] if self.graph is not None else []
+        """The tools and models that its own graph needs: who runs it must offer them."""
+        if self.graph is None:
+            return []
+        return [*(f"tool:{name}" for name in self.graph.tools), *(f"llm:{name}" for name in self.graph.models)]
 
     def input_cells(self, value: Any) -> list[tuple[str, bytes]]:
         """Return the cells of definition and input; what a pydantic model marks sensitive is a cell of its own.
@@ -79,7 +82,12 @@ class GraphAgent(Agent):
             # Checked when it was submitted. Not again: a tool that has changed since must not fail a job half way,
             # where its next call may well be as good as the last.
             found = build(of_json(job.graph), f"graph {job.graph.get('name', '')}", "")
-            return await GraphRun(cast(Any, ctx), found, order(found), tools).run(job.input)
+
+            def ended(kind: str, status: str) -> None:
+                if not ctx.replaying:
+                    metrics.node_ended(ctx.tenant, kind, status)
+
+            return await GraphRun(cast(Any, ctx), found, order(found), tools, ended).run(job.input)
 
         return graph
 

@@ -153,6 +153,10 @@ def _check_reference(graph: Graph, what: str, reference: Reference, tools: Tools
 
 
 def _check_tool(node: Node, tools: Tools, findings: Findings) -> None:
+    for name in node.offers:
+        if name not in tools:
+            hint = meant(name, tools)
+            findings.add(node.line, f'node "{node.name}" offers "{name}", which is not a tool{hint}')
     if node.tool is None:
         return
     tool = tools.get(node.tool)

@@ -82,6 +82,12 @@ class Node:
         return self.kind == "wait" and isinstance(self.target.value, dict)
 
     @property
+    def offers(self) -> tuple[str, ...]:
+        """The names of the tools that it offers to a model."""
+        given = self.fields["with"].value.get("tools") if self.kind == "llm" and "with" in self.fields else None
+        return tuple(str(item.value) for item in given.value) if given is not None else ()
+
+    @property
     def tool(self) -> str | None:
         """The name of the tool that it calls, if it calls one."""
         return str(self.target.value) if self.kind in ("tool", "map") else None
@@ -101,7 +107,13 @@ class Graph:
     @property
     def tools(self) -> list[str]:
         """The names of the tools that it calls, sorted."""
-        return sorted({node.tool for node in self.nodes.values() if node.tool is not None})
+        called = {node.tool for node in self.nodes.values() if node.tool is not None}
+        return sorted(called.union(*(node.offers for node in self.nodes.values())))
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the models that it asks, sorted."""
+        return sorted({str(node.target.value) for node in self.nodes.values() if node.kind == "llm"})
 
 
 def build(tree: Tree, source: str, name: str) -> Graph:
@@ -217,6 +229,17 @@ def _named(target: Tree, node: Tree, wrong: Wrong) -> None:
         wrong(given.line, ": `with` is a mapping of arguments")
 
 
+def _modelled(target: Tree, node: Tree, wrong: Wrong) -> None:
+    _named(target, node, wrong)
+    given = node.value.get("with")
+    asked = given.value if given is not None and isinstance(given.value, dict) else {}
+    if ("prompt" in asked) == ("messages" in asked):
+        wrong(node.line, ": `with` holds either a prompt or messages")
+    tools = asked.get("tools")
+    if tools is not None and not (isinstance(tools.value, list) and all(isinstance(t.value, str) for t in tools.value)):
+        wrong(tools.line, ": tools is a list of tools' names, without templates")
+
+
 def _mapped(target: Tree, node: Tree, wrong: Wrong) -> None:
     _named(target, node, wrong)
     if "over" not in node.value:
@@ -261,7 +284,7 @@ def _duration(tree: Tree | None, wrong: Wrong) -> None:
 
 _SHAPES: dict[str, Callable[[Tree, Tree, Wrong], None]] = {
     "tool": _named,
-    "llm": _named,
+    "llm": _modelled,
     "map": _mapped,
     "approval": _asked,
     "wait": _waited,

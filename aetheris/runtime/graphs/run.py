@@ -8,7 +8,7 @@ signals and approvals are not waited for any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aetheris.runtime.graphs.adapter import GraphContext, NodeFailed, ToolNodeAdapter
@@ -22,12 +22,17 @@ _CALLING = frozenset({"tool", "map", "llm"})
 
 
 class GraphRun:
-    """Runs `graph` once. `order` has every node after its needs."""
+    """Runs `graph` once. `order` has every node after its needs; `ended` is told of each: kind; ok, failed, skipped."""
 
     def __init__(
-        self, ctx: GraphContext, graph: Graph, order: Sequence[str], tools: Mapping[str, Tool[Any, Any]]
+        self,
+        ctx: GraphContext,
+        graph: Graph,
+        order: Sequence[str],
+        tools: Mapping[str, Tool[Any, Any]],
+        ended: Callable[[str, str], None] = lambda kind, status: None,
     ) -> None:
-        self._ctx, self._graph, self._order = ctx, graph, order
+        self._ctx, self._graph, self._order, self._ended = ctx, graph, order, ended
         self._adapter = ToolNodeAdapter(ctx, tools, lambda: self._failed is None)
         self._open: dict[str, bool] = {}
         self._failed: BaseException | None = None
@@ -69,12 +74,15 @@ class GraphRun:
     async def _node(self, node: Node, scope: dict[str, Any]) -> None:
         if self._skips(node, scope):
             scope[node.name] = SKIPPED
+            self._ended(node.kind, "skipped")
             return
         self._calling += node.kind in _CALLING
         try:
             scope[node.name], self._open[node.name] = await self._adapter.run(node, scope)
+            self._ended(node.kind, "ok")
         except Exception as error:  # noqa: BLE001  whatever it was, the job fails with it
             self._failed = self._failed or NodeFailed(f'node "{node.name}"', error)
+            self._ended(node.kind, "failed")
         finally:
             self._calling -= node.kind in _CALLING
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from aetheris.runtime.graphs.model import Node
+from aetheris.runtime.llm.replies import Reply
 from aetheris.runtime.tools import Tool, signature_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def schema_of(node: Node, tools: Tools) -> Schema:
         return _APPROVAL
     if node.kind == "condition":
         return {"type": "boolean"}
+    if node.kind == "llm":
+        return Reply.model_json_schema(mode="serialization")
     tool = tools.get(node.tool or "")
     if tool is None:
         return {}
