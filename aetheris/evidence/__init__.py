@@ -4,10 +4,12 @@
     redact(package, out, drop)   the same package without some cells, under the same seal
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
+    audit_file                   a tenant's audit chain as a file, written and verified
 
 The standard library and `cryptography` alone stand below all of it.
 """
 
+from aetheris.evidence import audit_file
 from aetheris.evidence.format import LIMITS, Limits
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.redaction import CellSelector, redact
@@ -28,6 +30,7 @@ __all__ = [
     "Source",
     "Summary",
     "Verdict",
+    "audit_file",
     "open_package",
     "redact",
     "verify",

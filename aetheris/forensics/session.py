@@ -23,7 +23,6 @@ from aetheris.lake import layout
 from aetheris.lake.opened import OpenedLake
 from aetheris.lake.schema import TABLES
 
-
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 
 

@@ -16,21 +16,18 @@ from aetheris.store.walls import WITHOUT_TENANT, breaches
 from .job_support import run
 
 HOLES = {
-    "row-level security off": ("ALTER TABLE aetheris.cells DISABLE ROW LEVEL SECURITY", "row-level security is off on cells"),
-    "not forced": ("ALTER TABLE aetheris.ledger NO FORCE ROW LEVEL SECURITY", "not forced on ledger"),
-    "a policy for everybody": ("CREATE POLICY p ON aetheris.jobs FOR SELECT USING (true)", "policy p on jobs"),
+    "row-level security off": ("TABLE cells DISABLE ROW LEVEL SECURITY", "row-level security is off on cells"),
+    "not forced": ("TABLE ledger NO FORCE ROW LEVEL SECURITY", "not forced on ledger"),
+    "a policy for everybody": ("CREATE POLICY p ON jobs FOR SELECT USING (true)", "policy p on jobs"),
     "writes not bound": (
-        "CREATE POLICY p ON aetheris.signals FOR INSERT TO aetheris_app WITH CHECK (true)",
+        "CREATE POLICY p ON signals FOR INSERT TO aetheris_app WITH CHECK (true)",
         "policy p on signals",
     ),
-    "a new table": (
-        "CREATE TABLE aetheris.notes (id int PRIMARY KEY, tenant_id text); ALTER TABLE aetheris.notes OWNER TO aetheris_owner",
-        "row-level security is off on notes",
-    ),
-    "a key without the tenant": ("CREATE UNIQUE INDEX by_job ON aetheris.jobs (job_id)", "not keyed by tenant first (by_job)"),
-    "the app may delete": ("GRANT DELETE ON aetheris.job_events TO aetheris_app", "the app may delete job_events"),
-    "owned by another": ("ALTER TABLE aetheris.seals OWNER TO CURRENT_USER", "seals belongs to"),
-}  # fmt: skip
+    "a new table": ("CREATE TABLE notes (id int PRIMARY KEY, tenant_id text)", "row-level security is off on notes"),
+    "a key without the tenant": ("CREATE UNIQUE INDEX by_job ON jobs (job_id)", "not keyed by tenant first (by_job)"),
+    "the app may delete": ("GRANT DELETE ON job_events TO aetheris_app", "the app may delete job_events"),
+    "owned by another": ("TABLE seals OWNER TO CURRENT_USER", "seals belongs to"),
+}
 
 
 def as_superuser(database: Database, *statements: str) -> None:
@@ -42,7 +39,9 @@ def as_superuser(database: Database, *statements: str) -> None:
 @pytest.mark.parametrize(("hole", "called"), HOLES.values(), ids=HOLES)
 def test_nothing_starts_while_a_wall_is_down(database: Database, hole: str, called: str) -> None:
     """Neither the app (and so the API) nor a worker opens a store whose tenants can see each other."""
-    as_superuser(database, *hole.split("; "))
+    as_superuser(
+        database, "SET search_path = aetheris", hole if hole.startswith(("CREATE", "GRANT")) else f"ALTER {hole}"
+    )
 
     async def body() -> None:
         for role in ("app", "worker"):
