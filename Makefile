@@ -46,8 +46,8 @@ lab: $(RUN)      ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-serve: $(RUN)    ## a worker for the demo's agent, on the embedded PostgreSQL
-	$(BIN)/aetheris worker aetheris.demo.airline:airline
+serve: $(RUN)    ## the API with a worker for the demo's agent, on the embedded PostgreSQL, for this machine
+	$(BIN)/aetheris serve aetheris.demo.airline:airline
 
 bench: $(DEV)    ## the main figures
 	$(BIN)/python -m benchmarks main --json

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from aetheris.api.access import Caller, route
 from aetheris.api.answers import answer, event_view
+from aetheris.api.audit import page
 from aetheris.api.problems import Answered
-from aetheris.api.service import Service
+from aetheris.api.service import Absent, Service
 from aetheris.api.shapes import Anything, AuditPage, Callers, EventPage, JobId, Services
 from aetheris.domain.trace import trace as traced
 from aetheris.evidence import Summary, write
@@ -96,6 +97,9 @@ def _because(record: JobRecord) -> dict[str, Any] | None:
 @route("GET", "/api/jobs/{job_id}/audit-log", needs="audit:view", action="view_audit", response_model=AuditPage)
 async def audit_log(job_id: JobId, service: Services, caller: Callers, limit: Limit = 100) -> Response:
     """Read who looked at a job or acted on it, newest first."""
-    from aetheris.api.audit import page
-
+    try:
+        await service.row(caller, job_id)
+    except Absent as absent:
+        if absent.tombstone is None:
+            raise
     return answer(await page(service, caller, before=None, limit=limit, resource=job_id))

@@ -72,11 +72,12 @@ class Service:
 
     async def owner(self, caller: Caller, job: str) -> str:
         """Return whose id this is: "mine", "another" or "nobody"; never whether the job exists."""
-        found = ids.owner(job, caller.tenant, await self.keys())
-        if found == "nobody" and time.monotonic() - self._keys_at > KEYS_REST_SECONDS:
+        keys = await self.keys()
+        number = ids.key_of(job)
+        if number is not None and number not in keys and time.monotonic() - self._keys_at > KEYS_REST_SECONDS:
             # The id may be of a key that was made a moment ago.
-            found = ids.owner(job, caller.tenant, await self.keys(anew=True))
-        return found
+            keys = await self.keys(anew=True)
+        return ids.owner(job, caller.tenant, keys)
 
     async def keys(self, *, anew: bool = False) -> Mapping[int, bytes]:
         """Return the keys that mint and check job ids; those of old stay for ever."""

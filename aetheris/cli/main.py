@@ -30,6 +30,8 @@ COMMANDS = {
     "config": "config",
     "demo": "demo",
     "worker": "worker",
+    "serve": "serve",
+    "token": "serve",
     "submit": "submit",
     "jobs": "jobs",
     "trace": "trace",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +16,8 @@ import aetheris as ae
 from aetheris.api.access import Caller
 from aetheris.api.app import create_app
 from aetheris.api.auth import Authenticator
-from aetheris.api.keys import KeySource, parse
+from aetheris.api.keys import KeySource
+from aetheris.api.server import bind, serve
 from aetheris.api.service import Service, opened
 from aetheris.runtime.config import Config
 from aetheris.store.database import Database
@@ -85,6 +86,20 @@ async def serving(
         transport = httpx.ASGITransport(app=create_app(service), raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield service, client
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service) -> AsyncIterator[str]:
+    """Serve on a real socket, for what streams; yields the address."""
+    sock = bind("127.0.0.1", 0)
+    ready = asyncio.Event()
+    task = asyncio.create_task(serve(service, sock, ready.set, lambda: None))
+    await ready.wait()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        service.closing.set()
+        await task
 
 
 def local_caller() -> Caller:
