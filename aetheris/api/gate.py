@@ -52,11 +52,15 @@ async def passed(request: Request, access: Access, inner: Inner) -> Response:
     began = time.monotonic()
     try:
         caller = await _who(service, request)
+        # A tenant that a trusted token names for the first time is founded here: what follows can be on its record.
+        status_of_own = await service.status(caller.tenant)
     except Exception as error:  # noqa: BLE001  every error is an answer
         return _problem(request, error)
     request.state.caller = own = caller
     response: Response | None = None
     try:
+        if status_of_own != "active":
+            raise Answered(403, f"the tenant is {status_of_own}")
         caller = request.state.caller = await _as_guest(service, request, own)
         await _may(service, request, caller, access)
         async with asyncio.timeout(None if access.streams else service.config.api.timeout):
@@ -111,7 +115,7 @@ async def _may(service: Service, request: Request, caller: Caller, access: Acces
     named = request.headers.get("x-tenant-id")
     if named is not None and named != (caller.guest_of or caller.tenant):
         raise Answered(403, "X-Tenant-ID names another tenant than the token does")
-    if (status := await service.status(caller.tenant)) != "active":
+    if caller.guest_of is not None and (status := await service.status(caller.tenant)) != "active":
         raise Answered(403, f"the tenant is {status}")
     if (wait := service.rates.take(f"{caller.guest_of or caller.tenant}/{caller.user}")) > 0:
         raise Answered(429, "too many requests", {"Retry-After": str(max(1, round(wait)))})

@@ -8,6 +8,7 @@ pinned algorithm alone, so a public key can't be taken for a shared secret.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import PyJWK, PyJWKError
+from jwt import PyJWK, PyJWTError
 
 from aetheris.domain.errors import Refused, Unusable
 
@@ -126,12 +127,12 @@ def parse(data: bytes, algorithm: str) -> Keys:
             raise Refused("the key file is a PEM, but not of a public key") from None
     else:
         try:
-            entries = json.loads(data)["keys"]
-            for entry in entries:
+            for entry in json.loads(data)["keys"]:
                 if entry.get("use", "sig") == "sig" and entry.get("alg", algorithm) == algorithm:
-                    key = PyJWK.from_dict(entry, algorithm=algorithm)
-                    found[entry.get("kid")] = key.key
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, PyJWKError):
+                    # An issuer's set may hold keys of other kinds, too: they are not ours to use.
+                    with contextlib.suppress(PyJWTError):
+                        found[entry.get("kid")] = PyJWK.from_dict(entry, algorithm=algorithm).key
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise Refused('the key file is neither a PEM nor a JWKS ({"keys": [...]}) for this algorithm') from None
     kind = _TYPES.get(algorithm, bytes)
     found = {kid: key for kid, key in found.items() if _fits(key, kind)}

@@ -39,11 +39,11 @@ async def desk(ctx: ae.Context, booking: str) -> str:
 
 
 @ae.agent(version="1")
-async def waiter(ctx: ae.Context, booking: str) -> Any:
+async def waiter(ctx: ae.Context, booking: str) -> int:
     """Wait for a signal and for a person's yes."""
     paid = await ctx.wait_signal("paid")
     yes = await ctx.approval("Refund?", role="operator")
-    return [paid, yes]
+    return int(paid) if yes else 0
 
 
 def jwks(**keys: Ed25519PrivateKey) -> bytes:
