@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -82,7 +83,9 @@ async def serve(
         stopped()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Signals come to the main thread; whoever serves in another closes by `service.closing`.
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    for number in signals:
         loop.add_signal_handler(number, service.closing.set)
     watching = asyncio.create_task(until_closing(), name="api closing")
     try:
@@ -92,7 +95,7 @@ async def serve(
         ready()
         await serving
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
         watching.cancel()
         stopped()

@@ -94,7 +94,9 @@ async def listening(service: Service) -> AsyncIterator[str]:
     sock = bind("127.0.0.1", 0)
     ready = asyncio.Event()
     task = asyncio.create_task(serve(service, sock, ready.set, lambda: None))
-    await ready.wait()
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done(), task.exception()
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
