@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test promtool crash test-quick lab serve lint bench bench-crash fixtures clean
+.PHONY: help demo test promtool crash leaks test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,6 +28,9 @@ promtool:        # evaluates the alerts in tests; Debian's package brings it
 		&& echo "installing promtool (Debian's prometheus)" \
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
 		|| echo "promtool is missing: install prometheus, or the tests of alerts fail"
+
+leaks: $(DEV)    ## REQUESTS=n by twelve tenants at once (20000), every answer searched for what is another's
+	$(BIN)/python -m tests.api.leaks --requests $(or $(REQUESTS),20000)
 
 test-quick: $(DEV) ## units and properties alone
 	$(BIN)/python -m pytest tests/unit tests/property tests/house
