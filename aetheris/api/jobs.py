@@ -33,6 +33,7 @@ Key = Annotated[
 Agent = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only this agent's jobs.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+Prefix = Annotated[str, Query(max_length=40, pattern=r"^[0-9a-z]*$", description="Only jobs whose id starts so.")]
 Statuses = Annotated[list[StatusWord], Query(description="Only jobs in these; may be given often.")]
 MADE: dict[str, Any] = {"response_model": Submitted, "status_code": 202}
 REPEATED = {200: {"description": "This key named a job before; it is this one.", "model": Submitted}}
@@ -63,9 +64,10 @@ async def listing(
     status: Statuses = [],  # noqa: B006  FastAPI copies it
     limit: Limit = 50,
     cursor: Cursor = None,
+    prefix: Prefix = "",
 ) -> Response:
     """List the tenant's jobs, newest first, a page at a time."""
-    return await _list(service, caller, agent, status, limit, cursor)
+    return await _list(service, caller, agent, status, limit, cursor, prefix)
 
 
 @route("GET", "/api/agents/{agent}/jobs", needs="job:view", action="list_jobs", response_model=JobPage)
@@ -93,13 +95,19 @@ async def one(job_id: JobId, service: Services, caller: Callers) -> Response:
 
 
 async def _list(
-    service: Service, caller: Caller, agent: str | None, words: list[StatusWord], limit: int, cursor: str | None
+    service: Service,
+    caller: Caller,
+    agent: str | None,
+    words: list[StatusWord],
+    limit: int,
+    cursor: str | None,
+    prefix: str = "",
 ) -> Response:
     after = None if cursor is None else read_cursor(cursor)
     statuses = [JobStatus[word.upper()] for word in words]
     async with service.bound(caller) as connection:
         rows = await jobs.listing(
-            connection, caller.tenant, agent=agent, statuses=statuses, limit=limit + 1, after=after
+            connection, caller.tenant, agent=agent, statuses=statuses, limit=limit + 1, after=after, prefix=prefix
         )
     more = cursor_of(rows[limit - 1]) if len(rows) > limit else None
     return answer({"jobs": [job_view(r) for r in rows[:limit]], "next": more})

@@ -8,6 +8,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote, show_jobs
 from aetheris.cli.screen import Screen, ago
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.system import AsyncSystem
@@ -31,6 +32,9 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, limit: int, sc
     \b
     Example:  aetheris jobs airline --status failed
     """
+    if (api := remote()) is not None:
+        show_jobs(api, screen, agent, ["parked", "waiting"] if parked else list(words), limit)
+        return
     if parked:
         _parked(agent, limit, screen)
         return

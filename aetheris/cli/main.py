@@ -43,6 +43,8 @@ COMMANDS = {
     "resume": "operate",
     "resolve": "operate",
     "retry": "operate",
+    "audit": "audit",
+    "keys": "server",
     "mirror": "lake",
     "check": "lake",
     "query": "lake",

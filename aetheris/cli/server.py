@@ -15,6 +15,8 @@ from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
 from aetheris.store.database import Database, default_home
 from aetheris.store.embedded import Embedded
+from aetheris.store.keys import KINDS
+from aetheris.store.keys import rotate as rotated
 from aetheris.store.migrate import migrate
 
 
@@ -82,6 +84,34 @@ def down(screen: Screen) -> None:
         "PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves"
     )
     screen.json({"home": str(default_home()), "stopped": stopped})
+
+
+@click.group()
+def keys() -> None:
+    """Make the deployment's keys anew. What an old one made verifies for ever.
+
+    \b
+    Example:  aetheris keys rotate job_id
+    """
+
+
+@keys.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@json_option
+def rotate(kind: str, screen: Screen) -> None:
+    """Make a new key of this KIND the one in use; running processes learn of it within half a minute.
+
+    \b
+    Example:  aetheris keys rotate job_id
+    """
+    database = Database.open()
+    try:
+        asyncio.run(migrate(database))
+        number = asyncio.run(rotated(database, kind))
+    finally:
+        database.close()
+    screen.fact("key", f"{kind} {number} is in use; the ones before stay, and verify what they made")
+    screen.json({"kind": kind, "key_id": number})
 
 
 def _only_embedded() -> None:

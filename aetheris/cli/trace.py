@@ -8,6 +8,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote, show_trace
 from aetheris.cli.screen import Screen, duration, plural
 from aetheris.domain.trace import TraceLine
 from aetheris.domain.trace import trace as traced
@@ -23,6 +24,9 @@ def trace(job: str, screen: Screen) -> None:
     \b
     Example:  aetheris trace 7kq2
     """
+    if (api := remote()) is not None:
+        show_trace(api, screen, job)
+        return
     record = with_system(lambda system: system.record(job))
     lines = traced(record.events)
     row = record.row

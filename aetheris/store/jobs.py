@@ -143,13 +143,18 @@ async def listing(
     statuses: Sequence[JobStatus] = (),
     limit: int = 50,
     after: tuple[datetime, str] | None = None,
+    prefix: str = "",
 ) -> list[JobRow]:
-    """Return the newest jobs first; with `after` (a row's created_at and id) those that follow it."""
+    """Return the newest jobs first; with `after` (a row's created_at and id) those that follow it.
+
+    With `prefix` only those whose id starts so.
+    """
     created_at, job = after or (None, None)
     cursor = await connection.execute(
         f"SELECT {_COLUMNS} FROM aetheris.jobs WHERE tenant_id = %(tenant)s"
         " AND (%(agent)s::text IS NULL OR agent = %(agent)s)"
         " AND (%(statuses)s::smallint[] = '{}' OR status = ANY (%(statuses)s))"
+        " AND (%(prefix)s = '' OR (job_id >= %(prefix)s AND job_id < %(prefix)s || '~'))"
         " AND (%(at)s::timestamptz IS NULL OR (created_at <= %(at)s AND (created_at < %(at)s OR job_id > %(job)s)))"
         " ORDER BY created_at DESC, job_id LIMIT %(limit)s",
         {
@@ -159,6 +164,7 @@ async def listing(
             "limit": limit,
             "at": created_at,
             "job": job,
+            "prefix": prefix,
         },
     )
     return [_row(r) async for r in cursor]
