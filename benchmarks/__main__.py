@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, main_job
+from benchmarks import api, crash, limiter, main_job
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
+    "api": api.run,
     "crash": crash.run,
     "limiter": limiter.run,
     "main": main_job.run,
