@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from aetheris.cli.rows import cells, short_ids
 from aetheris.cli.screen import Screen, ago, duration, plural, size
 from aetheris.domain.errors import Refused
 from aetheris.domain.trace import TraceLine
@@ -59,8 +60,6 @@ def act(api: Api, job: str, verb: str, body: dict[str, Any]) -> tuple[str, Any]:
 
 def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], limit: int) -> None:
     """List jobs, as `aetheris jobs` does."""
-    from aetheris.cli.jobs import short_ids
-
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(found) < limit:
@@ -94,8 +93,6 @@ def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], lim
 
 def show_trace(api: Api, screen: Screen, job: str) -> None:
     """Show what a job did, as `aetheris trace` does."""
-    from aetheris.cli.trace import cells
-
     told = api.get(f"/api/jobs/{full_id(api, job)}/trace")
     lines = [TraceLine(**{**line, "states": tuple(line["states"])}) for line in told["lines"]]
     screen.json({"job": told["job_id"], **{k: v for k, v in told.items() if k not in ("job_id", "because", "key")}})
