@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test promtool crash test-quick lab serve lint bench bench-crash fixtures clean
+.PHONY: help demo test promtool crash leaks test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,6 +29,9 @@ promtool:        # evaluates the alerts in tests; Debian's package brings it
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
 		|| echo "promtool is missing: install prometheus, or the tests of alerts fail"
 
+leaks: $(DEV)    ## REQUESTS=n by twelve tenants at once (20000), every answer searched for what is another's
+	$(BIN)/python -m tests.api.leaks --requests $(or $(REQUESTS),20000)
+
 test-quick: $(DEV) ## units and properties alone
 	$(BIN)/python -m pytest tests/unit tests/property tests/house
 
@@ -46,8 +49,8 @@ lab: $(RUN)      ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-serve: $(RUN)    ## a worker for the demo's agent, on the embedded PostgreSQL
-	$(BIN)/aetheris worker aetheris.demo.airline:airline
+serve: $(RUN)    ## the API with a worker for the demo's agent, on the embedded PostgreSQL, for this machine
+	$(BIN)/aetheris serve aetheris.demo.airline:airline
 
 bench: $(DEV)    ## the main figures
 	$(BIN)/python -m benchmarks main --json

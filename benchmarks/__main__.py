@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 
 from aetheris.domain.errors import AetherisError
-from benchmarks import crash, limiter, load, main_job, replay, storage, throughput, tracing
+from benchmarks import api, crash, limiter, load, main_job, replay, storage, throughput, tracing
 
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
+    "api": api.run,
     "crash": crash.run,
     "limiter": limiter.run,
     "load": load.run,

@@ -21,6 +21,7 @@ PARTS: list[tuple[str, list[str]]] = [
     ("house", ["tests/house"]),
     ("unit and property", ["tests/unit", "tests/property", "-n", "2", "--dist", "loadfile"]),
     ("evidence", ["tests/evidence", "-n", "2", "--dist", "loadfile"]),
+    ("api", ["tests/api", "-n", "2", "--dist", "loadfile"]),
     ("store and races", ["tests/store", "tests/races", "-n", "2", "--dist", "loadfile"]),
     ("crash", ["tests/crash"]),
     ("acceptance", ["tests/acceptance", "-n", "2", "--dist", "loadfile"]),
@@ -28,7 +29,7 @@ PARTS: list[tuple[str, list[str]]] = [
 ]
 
 
-ROOMS = ("domain", "store", "runtime", "lake", "evidence", "forensics")
+ROOMS = ("domain", "store", "runtime", "lake", "evidence", "forensics", "api")
 
 
 def main() -> int:

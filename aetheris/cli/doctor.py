@@ -96,7 +96,11 @@ async def _walls(database: Database) -> Finding:
     for role in ROLES:
         async with await database.connect(role):
             pass
-    return Finding("walls", OK, f"row-level security is forced; {', '.join(ROLES)} can't see past it")
+    return Finding(
+        "walls",
+        OK,
+        f"row-level security is forced, every key begins with the tenant; {', '.join(ROLES)} can't see past it",
+    )
 
 
 async def _clock(database: Database) -> Finding:

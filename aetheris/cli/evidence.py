@@ -8,7 +8,8 @@ import click
 
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, size
-from aetheris.evidence import Verdict
+from aetheris.domain.errors import Refused
+from aetheris.evidence import Verdict, audit_file
 from aetheris.evidence import verify as judge
 
 STYLES = {"passed": "green", "failed": "bold red", "not shown": "yellow"}
@@ -30,9 +31,16 @@ def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None
     Example:  aetheris export 7kq2 -o e.zip
     """
     from aetheris.cli.connect import with_system
+    from aetheris.cli.remote import export as fetch
+    from aetheris.cli.remote import remote
     from aetheris.evidence import write
     from aetheris.runtime.export import evidence_source
 
+    if (api := remote()) is not None:
+        if damaged:
+            raise Refused("--damaged needs the database itself: through the API no broken record is exported")
+        fetch(api, screen, job, output)
+        return
     record = with_system(lambda system: system.record(job))
     out = output or Path(f"evidence-{record.row.job[:8]}.zip")
     summary = write(evidence_source(record), out, damaged=damaged)
@@ -55,14 +63,22 @@ def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--trust", type=click.Path(path_type=Path), help="Public keys that you were given, not by the package.")
+@click.option("--head", metavar="HEX", help="Of an audit chain: a head noted elsewhere that it must hold.")
 @json_option
-def verify(file: Path, trust: Path | None, screen: Screen) -> int:
-    """Verify an evidence zip, offline. Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable.
+def verify(file: Path, trust: Path | None, head: str | None, screen: Screen) -> int:
+    """Verify an evidence zip, or an exported audit chain (.jsonl), offline.
+
+    Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable.
 
     \b
     Example:  aetheris verify e.zip --trust acme.pub
     """
-    verdict = judge(file, trust=trust)
+    is_chain = file.suffix == ".jsonl"
+    if head is not None and not is_chain:
+        raise click.UsageError("--head goes with an exported audit chain (.jsonl)")
+    if trust is not None and is_chain:
+        raise click.UsageError("--trust goes with an evidence zip: an audit chain is held to a head (--head)")
+    verdict = audit_file.verify(file, head=head) if is_chain else judge(file, trust=trust)
     show_verdict(verdict, screen)
     screen.json(verdict.to_dict())
     return verdict.exit_code

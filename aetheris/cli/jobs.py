@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote, show_jobs
+from aetheris.cli.rows import short_ids
 from aetheris.cli.screen import Screen, ago
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.system import AsyncSystem
@@ -33,6 +34,9 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: boo
     \b
     Example:  aetheris jobs airline --status failed
     """
+    if (api := remote()) is not None:
+        show_jobs(api, screen, agent, ["parked", "waiting"] if parked else list(words), limit)
+        return
     if parked:
         _parked(agent, limit, screen)
         return
@@ -95,14 +99,6 @@ def _collected(limit: int, screen: Screen) -> None:
 def needs_a_person(waits_for: str) -> bool:
     """Return whether something in this list of waits ends only by a person's word."""
     return any(not w.startswith(("time", "signal ", "child ")) for w in waits_for.split(", ") if w)
-
-
-def short_ids(ids: Sequence[str], least: int = 6) -> dict[str, str]:
-    """Return each id's shortest prefix (of at least `least`) that is unique among `ids`."""
-    length = least
-    while len({i[:length] for i in ids}) < len(set(ids)):
-        length += 1
-    return {i: i[:length] for i in ids}
 
 
 def _row(r: JobRow) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""`keys`: the keys that seals are signed with."""
+"""`keys`: those that seals are signed with, and those of the deployment itself."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -14,13 +15,17 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
 from aetheris.evidence.dsse import new_signer
+from aetheris.store.database import Database
+from aetheris.store.keys import KINDS
+from aetheris.store.keys import rotate as rotated
+from aetheris.store.migrate import migrate
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
 @click.group()
 def keys() -> None:
-    """Make keys that seals are signed with.
+    """Make keys that seals are signed with (new), and the deployment's own anew (rotate).
 
     \b
     Example:  aetheris keys new acme-2026
@@ -54,3 +59,22 @@ def new(name: str, out: Path, screen: Screen) -> None:
     screen.fact("private", f"{private}: AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY, and security.evidence_signing.enabled")
     screen.fact("public", f"{public}: `aetheris verify e.zip --trust {public}`")
     screen.json({"private": str(private), "public": str(public), "keyid": signer.public.keyid})
+
+
+@keys.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@json_option
+def rotate(kind: str, screen: Screen) -> None:
+    """Make a new key of this KIND the one in use; running processes learn of it within half a minute.
+
+    \b
+    Example:  aetheris keys rotate job_id
+    """
+    database = Database.open()
+    try:
+        asyncio.run(migrate(database))
+        number = asyncio.run(rotated(database, kind))
+    finally:
+        database.close()
+    screen.fact("key", f"{kind} {number} is in use; the ones before stay, and verify what they made")
+    screen.json({"kind": kind, "key_id": number})

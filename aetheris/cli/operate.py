@@ -9,6 +9,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import act, remote
 from aetheris.cli.screen import Screen
 from aetheris.cli.submit import read_json
 from aetheris.runtime.operator import Outcome
@@ -18,8 +19,12 @@ T = TypeVar("T")
 ROLES = ["admin", "operator", "auditor", "user"]
 
 
-def _act(job: str, work: Callable[[AsyncSystem, str], Awaitable[T]]) -> tuple[str, T]:
-    """Find the one job that starts so, do `work` to it, and return its id and what came of it."""
+def _act(
+    job: str, work: Callable[[AsyncSystem, str], Awaitable[T]], verb: str, body: dict[str, Any]
+) -> tuple[str, T | Any]:
+    """Find the one job that starts so, do `work` to it (over an API: `verb`), and return its id and what came of it."""
+    if (api := remote()) is not None:
+        return act(api, job, verb, body)
 
     async def done(system: AsyncSystem) -> tuple[str, T]:
         row = await system.find(job)
@@ -45,7 +50,12 @@ def signal(job: str, key: str, source: str | None, screen: Screen) -> None:
     Example:  aetheris signal 7kq2 payment-received -i receipt.json
     """
     payload = read_json(source) if source is not None else None
-    full, new = _act(job, lambda system, found: system.operator.signal(found, key, payload))
+    full, new = _act(
+        job,
+        lambda system, found: system.operator.signal(found, key, payload),
+        "signal",
+        {"correlation_key": key, "payload": payload},
+    )
     _said(screen, full, "signal", f"signal {key} {'sent' if new else 'was sent before; nothing changed'}", sent=new)
 
 
@@ -62,7 +72,12 @@ def approve(job: str, step: int, reject: bool, why: str, role: str, screen: Scre
     \b
     Example:  aetheris approve 7kq2 4 --why "called the customer"
     """
-    full, new = _act(job, lambda s, found: s.operator.approve(found, step, approved=not reject, why=why, role=role))
+    full, new = _act(
+        job,
+        lambda s, found: s.operator.approve(found, step, approved=not reject, why=why, role=role),
+        "approve",
+        {"step": step, "approved": not reject, "why": why},
+    )
     word = "rejected" if reject else "approved"
     _said(screen, full, word, f"step {step} {word}" if new else f"step {step} has an answer already", sent=new)
 
@@ -77,7 +92,7 @@ def cancel(job: str, why: str, screen: Screen) -> None:
     \b
     Example:  aetheris cancel 7kq2 --why "customer left"
     """
-    full, new = _act(job, lambda system, found: system.operator.cancel(found, why))
+    full, new = _act(job, lambda system, found: system.operator.cancel(found, why), "stop", {"why": why})
     _said(screen, full, "cancel", "is asked to end" if new else "was asked to end before", sent=new)
 
 
@@ -91,7 +106,7 @@ def pause(job: str, why: str, screen: Screen) -> None:
     \b
     Example:  aetheris pause 7kq2 --why audit
     """
-    full, _ = _act(job, lambda system, found: system.operator.pause(found, why))
+    full, _ = _act(job, lambda system, found: system.operator.pause(found, why), "pause", {"why": why})
     _said(screen, full, "pause", f"rests from its next step on; `aetheris resume {full[:8]}` lets it go on")
 
 
@@ -108,7 +123,7 @@ def resume(job: str, why: str, screen: Screen) -> None:
     \b
     Example:  aetheris resume 7kq2
     """
-    full, _ = _act(job, lambda system, found: system.operator.resume(found, why))
+    full, _ = _act(job, lambda system, found: system.operator.resume(found, why), "resume", {"why": why})
     _said(screen, full, "resume", "goes on")
 
 
@@ -141,6 +156,8 @@ def resolve(job: str, step: int, outcome: str, source: str | None, why: str, wor
         lambda system, found: system.operator.resolve(
             found, step, word, why=why, result=result, worker_gone=worker_gone
         ),
+        "resolve",
+        {"step": step, "outcome": word, "why": why, "result": result, "worker_gone": worker_gone},
     )
     text = f"step {step} resolved as {outcome}" if new else f"step {step} was resolved before; nothing changed"
     _said(screen, full, "resolve", text, sent=new)
@@ -155,6 +172,6 @@ def retry(job: str, screen: Screen) -> None:
     \b
     Example:  aetheris retry 7kq2
     """
-    full, new = _act(job, lambda system, found: system.operator.retry(found))
+    full, new = _act(job, lambda system, found: system.operator.retry(found), "retry", {})
     screen.line(new)
     screen.json({"job": new, "action": "retry", "retry_of": full})

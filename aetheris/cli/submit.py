@@ -11,6 +11,8 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote
+from aetheris.cli.remote import submit as send
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, tools
 from aetheris.domain.canonical import strict_json
@@ -50,8 +52,13 @@ def submit(
                 ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h, needs: dear}
                 pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"}, needs: ok}
     """
-    agent = _agent(target, modules)
     value = read_json(source) if source is not None else None
+    if (api := remote()) is not None:
+        if modules or wait or Path(target).suffix in SUFFIXES:
+            raise Refused("through AETHERIS_URL an agent is submitted by its name, without --tools and --wait")
+        send(api, screen, target, value, key)
+        return
+    agent = _agent(target, modules)
 
     async def work(system: AsyncSystem) -> tuple[str, JobRecord | None]:
         job = await system.submit(agent, value, key=key, traceparent=os.environ.get("TRACEPARENT", ""))

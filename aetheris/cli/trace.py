@@ -8,8 +8,9 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote, show_trace
+from aetheris.cli.rows import cells
 from aetheris.cli.screen import Screen, duration, plural
-from aetheris.domain.trace import TraceLine
 from aetheris.domain.trace import trace as traced
 from aetheris.runtime.record import JobRecord
 
@@ -23,6 +24,9 @@ def trace(job: str, screen: Screen) -> None:
     \b
     Example:  aetheris trace 7kq2
     """
+    if (api := remote()) is not None:
+        show_trace(api, screen, job)
+        return
     record = with_system(lambda system: system.record(job))
     lines = traced(record.events)
     row = record.row
@@ -45,21 +49,6 @@ def trace(job: str, screen: Screen) -> None:
     )
     screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))
     _why(record, screen)
-
-
-def cells(line: TraceLine) -> list[str]:
-    """Return a trace line as columns: when, what, name, effect, how long, states and notes."""
-    what = f"{line.what} {line.step}" if line.what == "call" else line.what
-    took = "" if line.duration_us is None else duration(line.duration_us / 1e6)
-    notes = [", ".join(line.states) if line.effect != "none" or line.states != ("committed",) else ""]
-    if line.attempt > 1:
-        notes.append(f"attempt {line.attempt}")
-    if line.waited_us:  # nothing is said of what did not wait
-        notes.append(f"waited {duration(line.waited_us / 1e6)}")
-    notes.append(line.note)
-    if line.what in ("took over", "went on"):
-        notes.append(f"epoch {line.epoch}")
-    return [f"{line.since_start_us / 1e6:.3f}", what, line.name, line.effect, took, "  ".join(n for n in notes if n)]
 
 
 def _why(record: JobRecord, screen: Screen) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
-from wsgiref.simple_server import WSGIServer
 
 import click
 
@@ -100,8 +99,7 @@ async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int 
         loop.add_signal_handler(number, _stop, worker, number)
     stop_tracing = monitored(system.config, worker.name)
     screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
-    if (server := _metrics(system.config.monitoring.prometheus, port)) is not None:
-        screen.fact("metrics", f"http://{server.server_name}:{server.server_port}/metrics")
+    serve_metrics(system.config.monitoring.prometheus, port, screen=screen)
     try:
         await worker.run()
     finally:
@@ -111,18 +109,20 @@ async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int 
     return worker
 
 
-def _metrics(keys: Prometheus, port: int | None) -> WSGIServer | None:
-    """Serve metrics. A port that was asked for must be had; the default one is done without when it is taken."""
+def serve_metrics(keys: Prometheus, port: int | None, *, screen: Screen, default: int | None = None) -> None:
+    """Serve metrics, and say where. A port that was asked for must be had; the default one is done without."""
     if port is None and not keys.enable:
-        return None
+        return
     asked = port is not None or "port" in keys.model_fields_set
+    wanted = port if port is not None else keys.port if asked or default is None else default
     try:
-        return metrics.serve(keys.port if port is None else port, keys.host)[0]
+        server = metrics.serve(wanted, keys.host)[0]
     except Unusable as error:
         if asked:
             raise
-        logging.warning("%s; this worker serves none", error)
-        return None
+        logging.warning("%s; none are served here", error)
+        return
+    screen.fact("metrics", f"http://{server.server_name}:{server.server_port}/metrics")
 
 
 def _stop(worker: Worker, number: int) -> None:

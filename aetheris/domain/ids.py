@@ -44,6 +44,12 @@ def owner(job: str, tenant: str, keys: Mapping[int, bytes]) -> str:
     return ("mine" if mine else "another") if known else "nobody"
 
 
+def key_of(job: str) -> int | None:
+    """Return the number of the key that an id says it was made under, or None for what has no id's shape."""
+    raw = _decode(job)
+    return None if raw is None else raw[_RANDOM]
+
+
 def _tenant_tag(key: bytes, tenant: str, random: bytes) -> bytes:
     return hmac.digest(key, b"aetheris/job-id/tenant/v1\0" + random + tenant.encode(), hashlib.sha256)[:_TAG]
 

@@ -5,10 +5,12 @@
     seal_statement(source)       what is sealed of a finished job, once
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
+    audit_file                   a tenant's audit chain as a file, written and verified
 
 The standard library and `cryptography` alone stand below all of it.
 """
 
+from aetheris.evidence import audit_file
 from aetheris.evidence.format import LIMITS, Limits
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.redaction import CellSelector, redact
@@ -29,6 +31,7 @@ __all__ = [
     "Source",
     "Summary",
     "Verdict",
+    "audit_file",
     "open_package",
     "redact",
     "seal_statement",

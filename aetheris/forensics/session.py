@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,8 +19,11 @@ from aetheris.domain.errors import Corrupt, Refused
 from aetheris.forensics import library
 from aetheris.forensics.library import Query
 from aetheris.forensics.receipts import Receipt, digest_of, receipt
+from aetheris.lake import layout
 from aetheris.lake.opened import OpenedLake
 from aetheris.lake.schema import TABLES
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Answer:
 class Session:
     """Queries over one source. Close it, or use it as a context manager."""
 
+    #: What stands behind the rows, for people.
+    assurance = "every file's SHA-256 matches"
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, source_sha256: str, name: str) -> None:
         self._connection = connection
         self.source_sha256 = source_sha256
@@ -51,12 +58,22 @@ class Session:
 
     @classmethod
     def over_lake(cls, lake: OpenedLake, *, tenant: str | None = None, threads: int | None = None) -> Self:
-        """Return a session over an opened lake, or over one tenant's part of it alone."""
-        connection = _connect(threads)
+        """Return a session over an opened lake, or over one tenant's part of it alone.
+
+        With a tenant, no file of another can be read, whatever is asked.
+        Errors: Refused when the lake has files that don't say whose they are.
+        """
         folders = [str(lake.folder.absolute())]
+        if tenant is not None:
+            if not _TENANT.match(tenant):
+                raise Refused(f"{tenant[:64]!r} is no tenant's name")
+            if stray := [f.path for f in lake.files if layout.tenant_of(f.path) is None]:
+                raise Refused(f"{lake.folder}: {stray[0]} is not in any tenant's folder, so no tenant can be shown it")
+            folders = [str((lake.folder / name / "data" / tenant).absolute()) for name in lake.tables]
+        connection = _connect(threads)
         digests: list[str] = []
         for name, table in lake.tables.items():
-            files = [f for f in table.files if tenant is None or f"/tenant={tenant}/" in f"/{f.path}"]
+            files = [f for f in table.files if tenant is None or layout.tenant_of(f.path) == tenant]
             digests.extend(f.sha256 for f in files)
             if not files:
                 _keep(connection, name, table.schema.empty_table())
@@ -65,6 +82,8 @@ class Session:
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT {_columns(table.schema)}"
                 f" FROM read_parquet([{paths}], hive_partitioning = false)"
+                # The folder says whose file it is; a row that says otherwise is not shown.
+                + ("" if tenant is None else f" WHERE tenant_id = '{tenant}'")
             )
         _lock(connection, folders)
         return cls(connection, digest_of(digests), str(lake.folder))

@@ -161,8 +161,19 @@ class Middleware(_Section):
     """api.middleware"""
 
     auth: Flag = True
+    #: Exactly one place where keys come from: this secret (HS256), a file, or an address.
     jwt_key: SecretStr | None = None
+    jwt_keys_file: str | None = None
+    jwt_jwks_url: Annotated[str, Field(pattern=r"^https?://[!-~]{1,2000}$")] | None = None
+    #: What a token must be signed with; whatever its own header says.
+    jwt_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str = "aetheris"
+    jwt_leeway: Annotated[float, BeforeValidator(seconds_of), Field(ge=0, le=60)] = 5.0
+    #: How long the tokens of `aetheris token` live.
     jwt_timeout: Duration = 3600.0
+    rate_limit: Flag = True
+    rate_limit_rps: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 100.0
 
 
 class Api(_Section):
@@ -171,6 +182,9 @@ class Api(_Section):
     port: Port = 8080
     host: str = "0.0.0.0"
     timeout: Duration = 30.0
+    max_body_bytes: Annotated[int, Field(strict=True, ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    #: Live streams of one tenant at once.
+    max_streams: Count = 100
     middleware: Middleware = Middleware()
 
 
@@ -212,7 +226,7 @@ class Monitoring(_Section):
 
 
 #: Keys that are checked, and that nothing reads yet: `config check` says so.
-NOT_READ_YET = ("api",)
+NOT_READ_YET: tuple[str, ...] = ()
 
 
 class Config(_Section):

@@ -86,6 +86,12 @@ LLM_CONCURRENT = _gauge("llm_concurrent", "Calls of a model under way.", "provid
 ANOMALIES = _counter("anomaly_detected_total", "Anomalies found in records.", "anomaly_type", "severity")
 SIGNATURES = _counter("signature_verification_total", "Signatures checked.", "result")
 REPLAY_FAILS = _counter("replay_verify_fail_total", "Replays that did not match their record.", "tenant")
+API_REQUESTS = _counter("api_requests_total", "Requests answered.", "method", "route", "status")
+API_SECONDS = _histogram("api_request_seconds", "From a request to its answer.", "route")
+API_DENIALS = _counter("api_denials_total", "Requests refused: no token, no right, too many.", "status")
+API_STREAMS = _gauge("api_streams", "Live streams of jobs that are open.")
+#: What the API's own port shows to anybody: figures of the API, of no tenant, agent or tool.
+API_OWN = (API_REQUESTS, API_SECONDS, API_DENIALS, API_STREAMS)
 
 
 TARGET = Gauge(
@@ -248,6 +254,25 @@ def anomaly_found(kind: str, severity: str) -> None:
     _of(ANOMALIES, kind, severity).inc()
 
 
+# The API.
+
+
+def api_answered(method: str, route: str, status: int, seconds: float) -> None:
+    """A request at a known route (or at none: "") was answered."""
+    _of(API_REQUESTS, method, route, str(status)).inc()
+    _of(API_SECONDS, route).observe(seconds)
+
+
+def api_denied(status: str) -> None:
+    """A request was refused for who asked, or how often."""
+    _of(API_DENIALS, status).inc()
+
+
+def api_stream(change: int) -> None:
+    """A live stream opened (+1) or ended (-1)."""
+    API_STREAMS.inc(change)
+
+
 # Serving.
 
 
@@ -263,6 +288,17 @@ def registry() -> CollectorRegistry:
 def exposition() -> bytes:
     """Return the metrics in Prometheus' text format."""
     return prometheus.generate_latest(registry())
+
+
+def api_exposition() -> bytes:
+    """Return the API's own figures alone, in Prometheus' text format: what names no tenant."""
+    own = {family.name for metric in API_OWN for family in metric.describe()}
+
+    class Own:
+        def collect(self) -> Any:
+            return (family for family in registry().collect() if family.name in own)
+
+    return prometheus.generate_latest(Own())
 
 
 def serve(port: int, host: str = "127.0.0.1") -> tuple[WSGIServer, Thread]:

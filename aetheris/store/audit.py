@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from aetheris.domain.audit import Chain, Entry, Head, Line, extend
 from aetheris.domain.errors import Conflict
@@ -89,19 +90,34 @@ async def head(connection: Connection, tenant: str) -> Head:
     return Head(0, b"", 0) if row is None else Head(row["head_seq"], bytes(row["head_leaf"]), row["head_at"])
 
 
-async def rows(
-    connection: Connection, tenant: str, *, after: int = 0, before: int | None = None, limit: int | None = None
-) -> list[AuditRow]:
-    """Return entries after number `after` in order; or, with `before`, those before it, newest first."""
-    order = "DESC" if before is not None else "ASC"
+async def rows(connection: Connection, tenant: str, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
+    """Return entries after number `after`, in order."""
     with translated():
         cursor = await connection.execute(
             "SELECT seq, leaf, line, recorded_at FROM aetheris.audit_log"
-            " WHERE tenant_id = %(tenant)s AND seq > %(after)s AND (%(before)s::bigint IS NULL OR seq < %(before)s)"
-            f" ORDER BY seq {order} LIMIT %(limit)s",
-            {"tenant": tenant, "after": after, "before": before, "limit": limit},
+            " WHERE tenant_id = %s AND seq > %s ORDER BY seq LIMIT %s",
+            [tenant, after, limit],
         )
-        return [AuditRow(r["seq"], bytes(r["leaf"]), r["line"].encode(), r["recorded_at"]) async for r in cursor]
+        return [_row(r) async for r in cursor]
+
+
+async def newest(
+    connection: Connection, tenant: str, *, before: int | None = None, limit: int, resource: str | None = None
+) -> list[AuditRow]:
+    """Return entries before number `before` (or from the head), newest first; of one resource, where it is named."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT seq, leaf, line, recorded_at FROM aetheris.audit_log"
+            " WHERE tenant_id = %(tenant)s AND seq < %(before)s"
+            " AND (%(resource)s::text IS NULL OR line::jsonb #>> '{data,resource_id}' = %(resource)s)"
+            " ORDER BY seq DESC LIMIT %(limit)s",
+            {"tenant": tenant, "before": before or 2**62, "resource": resource, "limit": limit},
+        )
+        return [_row(r) async for r in cursor]
+
+
+def _row(r: dict[str, Any]) -> AuditRow:
+    return AuditRow(r["seq"], bytes(r["leaf"]), r["line"].encode(), r["recorded_at"])
 
 
 async def verify(connection: Connection, tenant: str) -> Head:
@@ -120,7 +136,7 @@ async def verify(connection: Connection, tenant: str) -> Head:
 
 async def _all(connection: Connection, tenant: str, last: int) -> AsyncIterator[AuditRow]:
     after = 0
-    while batch := await rows(connection, tenant, after=after, before=None, limit=FETCH_ROWS):
+    while batch := await rows(connection, tenant, after=after, limit=FETCH_ROWS):
         for row in batch:
             if row.seq > last:
                 return

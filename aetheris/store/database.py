@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from aetheris.domain.errors import Refused, Unusable
-from aetheris.store import arrays
+from aetheris.store import arrays, walls
 from aetheris.store.embedded import Embedded, Running
 from aetheris.store.errors import Unreachable, translated
 
@@ -81,7 +81,7 @@ class Database:
         """
         connection = await _connect(self.dsn(role), self.where)
         try:
-            await check_walls(connection, role)
+            await walls.check(connection, role)
         except BaseException:
             await connection.close()
             raise
@@ -112,40 +112,6 @@ class Database:
 def default_home() -> Path:
     """Return AETHERIS_HOME, or `.aetheris` in the current folder."""
     return Path(os.environ.get("AETHERIS_HOME") or ".aetheris").absolute()
-
-
-async def check_walls(connection: Connection, role: Role) -> None:
-    """Return only if this connection is bound by the walls that `role` must have.
-
-    Errors: Refused naming what is open; Unusable when there is no schema.
-    """
-    cursor = await connection.execute(
-        "SELECT current_user AS who, rolsuper OR rolbypassrls AS above,"
-        " to_regclass('aetheris.jobs') IS NOT NULL AS schema,"
-        " pg_has_role(current_user, 'aetheris_owner', 'MEMBER') AS owner"
-        " FROM pg_roles WHERE rolname = current_user"
-    )
-    row = await cursor.fetchone()
-    if row is None or row["who"] != f"aetheris_{role}" or row["above"] or row["owner"]:
-        raise Refused(
-            f"the walls are not up: this connection acts as {row['who'] if row else 'nobody'}, not aetheris_{role}"
-        )
-    if not row["schema"]:
-        raise Unusable("the database has no Aetheris schema: run `aetheris init`")
-    cursor = await connection.execute(
-        "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = 'aetheris' AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
-        " AND relname <> ALL (%s)",
-        [list(WITHOUT_TENANT)],
-    )
-    if bare := [row["relname"] async for row in cursor]:
-        raise Refused(
-            f"the walls are not up: row-level security is off on {', '.join(sorted(bare))}; run `aetheris doctor`"
-        )
-
-
-#: Tables of the deployment, not of a tenant: exempt from the tenant policies, by name.
-WITHOUT_TENANT = ("schema_migrations", "store_identity", "deployment_keys", "workers")
 
 
 async def _connect(dsn: str, where: str) -> Connection:

@@ -95,6 +95,19 @@ def _packed(seq: int, body: bytes, told: str) -> Packed:
     return Packed(seq, v["kind"], v["version"], v["key_id"], bytes.fromhex(v["leaf"]), body, bytes.fromhex(v["mac"]))
 
 
+async def lines(
+    connection: Connection, tenant: str, job: str, *, after: int, limit: int
+) -> list[tuple[int, bytes, bytes]]:
+    """Return (seq, line, leaf) of up to `limit` events after number `after`, in order."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT seq, line, leaf FROM aetheris.job_events WHERE tenant_id = %s AND job_id = %s AND seq > %s"
+            " ORDER BY seq LIMIT %s",
+            [tenant, job, after, limit],
+        )
+        return [(r["seq"], r["line"].encode(), bytes(r["leaf"])) async for r in cursor]
+
+
 async def load_ledger(connection: Connection, tenant: str, job: str) -> list[Transition]:
     """Return the job's ledger transitions in order."""
     with translated():

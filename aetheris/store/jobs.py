@@ -130,6 +130,15 @@ async def find(connection: Connection, tenant: str, prefix: str) -> JobRow:
     return rows[0]
 
 
+async def get(connection: Connection, tenant: str, job: str) -> JobRow | None:
+    """Return the job of exactly this id, or None."""
+    cursor = await connection.execute(
+        f"SELECT {_COLUMNS} FROM aetheris.jobs WHERE tenant_id = %s AND job_id = %s", [tenant, job]
+    )
+    row = await cursor.fetchone()
+    return None if row is None else _row(row)
+
+
 async def listing(
     connection: Connection,
     tenant: str,
@@ -137,14 +146,30 @@ async def listing(
     agent: str | None = None,
     statuses: Sequence[JobStatus] = (),
     limit: int = 50,
+    after: tuple[datetime, str] | None = None,
+    prefix: str = "",
 ) -> list[JobRow]:
-    """Return the newest jobs first."""
+    """Return the newest jobs first; with `after` (a row's created_at and id) those that follow it.
+
+    With `prefix` only those whose id starts so.
+    """
+    created_at, job = after or (None, None)
     cursor = await connection.execute(
         f"SELECT {_COLUMNS} FROM aetheris.jobs WHERE tenant_id = %(tenant)s"
         " AND (%(agent)s::text IS NULL OR agent = %(agent)s)"
         " AND (%(statuses)s::smallint[] = '{}' OR status = ANY (%(statuses)s))"
+        " AND (%(prefix)s = '' OR (job_id >= %(prefix)s AND job_id < %(prefix)s || '~'))"
+        " AND (%(at)s::timestamptz IS NULL OR (created_at <= %(at)s AND (created_at < %(at)s OR job_id > %(job)s)))"
         " ORDER BY created_at DESC, job_id LIMIT %(limit)s",
-        {"tenant": tenant, "agent": agent, "statuses": [int(s) for s in statuses], "limit": limit},
+        {
+            "tenant": tenant,
+            "agent": agent,
+            "statuses": [int(s) for s in statuses],
+            "limit": limit,
+            "at": created_at,
+            "job": job,
+            "prefix": prefix,
+        },
     )
     return [_row(r) async for r in cursor]
 

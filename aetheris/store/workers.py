@@ -55,3 +55,13 @@ async def clock_offset_us(connection: Connection) -> int:
         after = time.time_ns()
     assert row is not None
     return int(row["now"]) - (before + after) // 2000
+
+
+async def writable(connection: Connection) -> bool:
+    """Return whether this server takes writes: it is no standby, and not set to read only."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS yes"
+        )
+        row = await cursor.fetchone()
+    return row is not None and bool(row["yes"])

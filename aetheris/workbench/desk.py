@@ -19,6 +19,7 @@ from aetheris.domain.trace import TraceLine, trace
 from aetheris.evidence import Erasure, SealMembers, Source, Summary, write
 from aetheris.evidence import verify as judge
 from aetheris.forensics.checks import run_checks
+from aetheris.forensics.remote import Api, RemoteSession
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
@@ -29,10 +30,13 @@ LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome")
 
 
 def open(path: str | Path) -> Desk:
-    """Return the lake folder or evidence zip at `path`, every file's SHA-256 checked.
+    """Return the lake folder or evidence zip at `path`, every file's SHA-256 checked; or what an API's URL holds.
 
-    Errors: Unusable when it is neither; Corrupt when bytes are not what they were.
+    Through an API one sees what the token in AETHERIS_TOKEN may see. Errors: Unusable when it is none of these;
+    Corrupt when bytes are not what they were; Denied.
     """
+    if str(path).startswith(("https://", "http://")):
+        return Desk(RemoteSession(Api(str(path))))
     return Desk(open_source(Path(path)))
 
 
@@ -75,7 +79,7 @@ class Desk:
 
     def __repr__(self) -> str:
         count = sum(row["events"] for row in self.jobs.rows)
-        return f"{len(self.jobs)} jobs, {count:,} events; every file's SHA-256 matches"
+        return f"{len(self.jobs)} jobs, {count:,} events; {self._session.assurance}"
 
     def check(self) -> Checks:
         """Return each check with its violations; none is a pass."""

@@ -61,3 +61,28 @@ CREATE POLICY owner_appends ON audit_heads TO aetheris_owner USING (true) WITH C
 CREATE POLICY owner_appends ON audit_log TO aetheris_owner USING (true) WITH CHECK (true);
 GRANT INSERT ON audit_heads, audit_log TO aetheris_app, aetheris_worker;
 GRANT UPDATE (head_seq, head_leaf, head_at) ON audit_heads TO aetheris_app, aetheris_worker;
+
+-- Support: a tenant's admin lets one person of another tenant in, in one role, for a while. Nothing else crosses.
+CREATE TABLE support_grants (
+    tenant_id     text COLLATE "C" NOT NULL REFERENCES tenants (tenant_id),
+    grant_id      uuid NOT NULL DEFAULT gen_random_uuid(),
+    guest_tenant  text COLLATE "C" NOT NULL,
+    guest         text NOT NULL,
+    role          text NOT NULL CHECK (role IN ('operator', 'auditor')),
+    reason        text NOT NULL CHECK (reason <> ''),
+    granted_by    text NOT NULL,
+    granted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at    timestamptz NOT NULL CHECK (expires_at <= granted_at + interval '8 hours'),
+    revoked_at    timestamptz,
+    PRIMARY KEY (tenant_id, grant_id)
+);
+ALTER TABLE support_grants ENABLE ROW LEVEL SECURITY;
+ALTER TABLE support_grants FORCE ROW LEVEL SECURITY;
+CREATE POLICY app_reads ON support_grants FOR SELECT TO aetheris_app
+    USING (tenant_id = current_setting('aetheris.tenant', true));
+CREATE POLICY app_grants ON support_grants FOR INSERT TO aetheris_app
+    WITH CHECK (tenant_id = current_setting('aetheris.tenant', true) AND revoked_at IS NULL);
+CREATE POLICY app_revokes ON support_grants FOR UPDATE TO aetheris_app
+    USING (tenant_id = current_setting('aetheris.tenant', true))
+    WITH CHECK (tenant_id = current_setting('aetheris.tenant', true));
+GRANT SELECT, INSERT, UPDATE (revoked_at) ON support_grants TO aetheris_app;

@@ -1,0 +1,119 @@
+"""`audit`: who looked and who acted, the chain's check, the chain as a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aetheris.cli.connect import with_system
+from aetheris.cli.main import json_option
+from aetheris.cli.remote import remote
+from aetheris.cli.screen import Screen, plural
+from aetheris.domain import events
+from aetheris.domain.audit import Line
+from aetheris.evidence import audit_file
+from aetheris.runtime.system import AsyncSystem
+from aetheris.store import audit as chain
+from aetheris.store.database import as_tenant
+
+
+@click.command()
+@click.option("--check", "checking", is_flag=True, help="Check the whole chain instead of listing it.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the whole chain to this file (.jsonl).",
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
+@json_option
+def audit(checking: bool, output: Path | None, limit: int, screen: Screen) -> None:
+    """List who looked and who acted, newest first; check the chain; or export it for `aetheris verify`.
+
+    \b
+    Example:  aetheris audit -o audit.jsonl && aetheris verify audit.jsonl
+    """
+    if output is not None and output.suffix != ".jsonl":
+        raise click.UsageError("-o: an audit chain is a file named *.jsonl")
+    if checking:
+        told = _checked()
+        screen.fact("audit", f"{told['entries']:,} entries, sound, head {told['head']}")
+        screen.json(told)
+    elif output is not None:
+        data, head = _exported()
+        _write(output, data)
+        screen.fact("audit", f"{output}, {plural(data.count(10), 'line')}, head {head}")
+        screen.json({"file": str(output), "bytes": len(data), "head": head})
+    else:
+        entries = _listed(limit)
+        screen.json(entries)
+        screen.table(["ENTRY", "AT", "WHO", "ACTION", "WHAT", "", "FROM"], [_row(e) for e in entries], right=(0,))
+
+
+def _row(e: dict[str, Any]) -> list[str]:
+    at = datetime.fromtimestamp(e["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    what = f"{e['resource_type']} {e['resource_id'][:12]}".strip()
+    outcome = "" if e["success"] else f"refused {e['data'].get('status', '')}".strip()
+    return [str(e["seq"]), at, e["by"], e["action"], what, outcome, str(e["data"].get("client_ip", ""))]
+
+
+def _listed(limit: int) -> list[dict[str, Any]]:
+    if (api := remote()) is not None:
+        found: list[dict[str, Any]] = api.get("/api/audit", limit=limit)["entries"]
+        return found
+
+    async def work(system: AsyncSystem) -> list[dict[str, Any]]:
+        async with as_tenant(system.operator.pool, system.tenant) as connection:
+            rows = await chain.newest(connection, system.tenant, limit=limit)
+        return [_view(row.line) for row in rows]
+
+    return with_system(work)
+
+
+def _view(line: bytes) -> dict[str, Any]:
+    e = events.read(line)
+    named = {name: e.data.get(name, default) for name, default in _NAMED.items()}
+    rest = {k: v for k, v in e.data.items() if k not in _NAMED}
+    return {"seq": e.seq, "at": e.at, "action": e.type, "by": e.by, **named, "data": rest}
+
+
+_NAMED: dict[str, Any] = {"success": True, "resource_type": "", "resource_id": ""}
+
+
+def _checked() -> dict[str, Any]:
+    if (api := remote()) is not None:
+        told: dict[str, Any] = api.get("/api/audit/verify")
+        return told
+
+    async def work(system: AsyncSystem) -> dict[str, Any]:
+        async with as_tenant(system.operator.pool, system.tenant) as connection:
+            head = await chain.verify(connection, system.tenant)
+        return {"tenant": system.tenant, "entries": head.seq, "head": head.leaf.hex(), "sound": True}
+
+    return with_system(work)
+
+
+def _exported() -> tuple[bytes, str]:
+    if (api := remote()) is not None:
+        data, headers = api.ask("POST", "/api/audit/export", {})
+        return data, headers.get("x-head", "")
+
+    async def work(system: AsyncSystem) -> tuple[bytes, str]:
+        async with as_tenant(system.operator.pool, system.tenant) as connection:
+            rows = await chain.rows(connection, system.tenant)
+        out = io.BytesIO()
+        head = audit_file.write(system.tenant, (Line(r.seq, r.leaf, r.line) for r in rows), out)
+        return out.getvalue(), head.leaf.hex()
+
+    return with_system(work)
+
+
+def _write(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(data)
+    os.replace(aside, path)

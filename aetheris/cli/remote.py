@@ -1,0 +1,125 @@
+"""Commands against an API by its URL: AETHERIS_URL says where, AETHERIS_TOKEN who.
+
+Without AETHERIS_URL the same commands work on the database itself, for
+operators who have its connection string.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aetheris.cli.rows import cells, short_ids
+from aetheris.cli.screen import Screen, ago, duration, plural, size
+from aetheris.domain.errors import Refused
+from aetheris.domain.trace import TraceLine
+from aetheris.forensics.remote import Api
+
+LONG_ID = 40
+
+
+def remote() -> Api | None:
+    """Return the API that AETHERIS_URL (or AETHERIS_API_URL) names, or None. Errors: Refused."""
+    url = os.environ.get("AETHERIS_URL") or os.environ.get("AETHERIS_API_URL")
+    if not url:
+        return None
+    if click.get_current_context().find_root().get_parameter_source("tenant") not in _UNSAID:
+        raise Refused("--tenant and AETHERIS_URL don't go together: over the API the token says which tenant")
+    return Api(url)
+
+
+_UNSAID = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP, None)
+
+
+def full_id(api: Api, job: str) -> str:
+    """Return the one job whose id starts so. Errors: Refused when none or several do."""
+    if len(job) == LONG_ID:
+        return job
+    if not job.isascii() or not job.isalnum():
+        raise Refused(f"no job starts with {job!r}: `aetheris jobs` lists them")
+    found = api.get("/api/jobs", prefix=job.lower(), limit=2)["jobs"]
+    if not found:
+        raise Refused(f"no job starts with {job!r}: `aetheris jobs` lists them")
+    if len(found) > 1:
+        raise Refused(
+            f"several jobs start with {job!r} ({', '.join(j['job_id'][:12] for j in found)}): type more of it"
+        )
+    return str(found[0]["job_id"])
+
+
+def act(api: Api, job: str, verb: str, body: dict[str, Any]) -> tuple[str, Any]:
+    """Do `verb` to the one job that starts so; return its id and whether it was sent (or the new job)."""
+    found = full_id(api, job)
+    told = api.post(f"/api/jobs/{found}/{verb}", body)
+    return found, told.get("sent", told.get("job_id"))
+
+
+def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], limit: int) -> None:
+    """List jobs, as `aetheris jobs` does."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while len(found) < limit:
+        size = min(200, limit - len(found))
+        page = api.get("/api/jobs", agent=agent, status=words or None, limit=size, cursor=cursor)
+        found += page["jobs"]
+        if (cursor := page["next"]) is None:
+            break
+    screen.json([{"job": j["job_id"], **{k: v for k, v in j.items() if k != "job_id"}} for j in found])
+    if not found:
+        screen.line("no jobs")
+        return
+    short = short_ids([j["job_id"] for j in found])
+    screen.table(
+        ["JOB", "AGENT", "STATUS", "EVENTS", "AGE", "KEY", "WAITS FOR"],
+        [
+            [
+                short[j["job_id"]],
+                j["agent"],
+                j["status"],
+                str(j["events"]),
+                ago(datetime.fromisoformat(j["created_at"])),
+                j["key"] or "",
+                j["waits_for"],
+            ]
+            for j in found
+        ],
+        right=(3, 4),
+    )
+
+
+def show_trace(api: Api, screen: Screen, job: str) -> None:
+    """Show what a job did, as `aetheris trace` does."""
+    told = api.get(f"/api/jobs/{full_id(api, job)}/trace")
+    lines = [TraceLine(**{**line, "states": tuple(line["states"])}) for line in told["lines"]]
+    screen.json({"job": told["job_id"], **{k: v for k, v in told.items() if k not in ("job_id", "because", "key")}})
+    screen.line(
+        f"{told['job_id'][:8]}…  {told['agent']} version {told['agent_version']}  {told['key'] or ''}  "
+        f"{told['status']}  "
+        f"{duration(told['duration_us'] / 1e6)}  {plural(told['events'], 'event')}",
+        style="bold",
+    )
+    screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))
+    if (why := told["because"]) is not None:
+        screen.line(f"{told['status']}: {why['kind']}: {why['message']}", style="yellow")
+
+
+def export(api: Api, screen: Screen, job: str, output: Path | None) -> None:
+    """Fetch a job's evidence and write it. Errors: Refused when it can't be written there."""
+    found = full_id(api, job)
+    data, headers = api.ask("POST", f"/api/jobs/{found}/export", {})
+    out = output or Path(f"evidence-{found[:8]}.zip")
+    out.write_bytes(data)
+    screen.fact("evidence", f"{out}, {size(len(data))}: {headers.get('x-verdict', '')}")
+    screen.json({"file": str(out), "bytes": len(data), "sha256": headers.get("x-content-sha256", "")})
+
+
+def submit(api: Api, screen: Screen, target: str, value: Any, key: str | None) -> None:
+    """Submit a job of an agent that the API serves: by its name, or as MODULE:AGENT."""
+    name = target.rpartition(":")[2]
+    told = api.post("/api/jobs", {"agent": name, "input": value}, key=key)
+    screen.line(told["job_id"])
+    screen.json({"job": told["job_id"]})

@@ -1,0 +1,136 @@
+"""The API by its URL: one small client, and a session whose queries run there, over the token's tenant alone.
+
+The token comes from AETHERIS_TOKEN and goes into one header; it is never in an
+address, and never sent in the clear to another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pyarrow as pa
+
+from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Denied, Refused, Unusable
+from aetheris.forensics import library
+from aetheris.forensics.receipts import Receipt
+from aetheris.forensics.session import Answer, Session
+
+ARROW = "application/vnd.apache.arrow.stream"
+SECONDS = 60.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Api:
+    """One API, asked with one token. Errors are those that a direct call would have raised."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        place = urlsplit(url)
+        if place.scheme not in ("http", "https") or not place.hostname:
+            raise Refused(f"{url}: no API's address; give https://HOST")
+        if place.username or place.password:
+            raise Refused("the API's address holds a password: the token goes into AETHERIS_TOKEN")
+        if place.scheme == "http" and place.hostname not in LOOPBACK:
+            raise Refused(f"{url}: a token is not sent over plain http to another machine; use https")
+        self.url = url.rstrip("/")
+        self._token = token if token is not None else os.environ.get("AETHERIS_TOKEN", "")
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON at `path`."""
+        given = urlencode({k: v for k, v in query.items() if v is not None}, doseq=True)
+        return json.loads(self.ask("GET", f"{path}?{given}" if given else path)[0])
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """Send `body` and return the JSON that comes back; `key` is an idempotency key."""
+        return json.loads(self.ask("POST", path, body or {}, {"Idempotency-Key": key} if key else {})[0])
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[bytes, dict[str, str]]:
+        """Return an answer's body and headers. Errors: Denied, Refused, Conflict, Corrupt, Unusable."""
+        sent = {"Accept": "application/json", **(headers or {})}
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            sent["Content-Type"] = "application/json"
+        request = urllib.request.Request(self.url + path, data, sent, method=method)
+        try:
+            with _opener.open(request, timeout=SECONDS) as answer:
+                return answer.read(), {k.lower(): v for k, v in answer.headers.items()}
+        except urllib.error.HTTPError as error:
+            raise _error(error.code, error.read()) from None
+        except (urllib.error.URLError, OSError, ssl.SSLError) as error:
+            why = getattr(error, "reason", error)
+            raise Unusable(f"can't reach {self.url} ({why}); is `aetheris serve` running there?") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the token elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+
+
+_opener = urllib.request.build_opener(_NoRedirect)
+
+
+def _error(status: int, body: bytes) -> AetherisError:
+    try:
+        told = str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        told = f"answered {status}"
+    match status:
+        case 401:
+            return Denied(
+                f"{told.partition(';')[0]}: put one into AETHERIS_TOKEN (`aetheris token` makes one for development)"
+            )
+        case 403:
+            return Denied(told)
+        case 409:
+            return Conflict(told)
+        case 500:
+            return Corrupt(told)
+        case 503 | 504:
+            return Unusable(told)
+        case _:
+            return Refused(told)
+
+
+class RemoteSession(Session):
+    """Named queries over a lake that an API holds; what its token's tenant may see."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.name = api.url
+        self.source_sha256 = ""
+        self.assurance = f"read through {api.url}"
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def query(self, name: str, **parameters: Any) -> Answer:
+        """Run a named query there. Errors: as `Session.query`, and Denied."""
+        query = library.get(name)
+        if odd := sorted(parameters.keys() - set(query.binds)):
+            raise Refused(f"query {name} has no parameter {odd[0]!r}")
+        body, headers = self.api.ask(
+            "POST", f"/api/forensics/queries/{name}", {"parameters": parameters}, {"Accept": ARROW}
+        )
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        told = {field: headers.get(f"x-receipt-{field.replace('_', '-')}", "") for field in _RECEIPT}
+        receipt = Receipt(told["query"], told["query_sha256"], told["parameters"], told["source_sha256"])
+        return Answer(table, query, receipt)
+
+    def sql(self, text: str, **parameters: Any) -> Answer:
+        """Refuse: free SQL runs where the lake is."""
+        raise Refused("free SQL needs the lake's folder; through the API there are named queries (`query(name)`)")
+
+
+_RECEIPT = ("query", "query_sha256", "parameters", "source_sha256")
