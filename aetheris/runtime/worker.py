@@ -36,8 +36,9 @@ from aetheris.runtime.limiter import Limiter, Limits, Unlimited
 from aetheris.runtime.llm.model import Models
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.run import End, Run
+from aetheris.runtime.sampling import sample_forever
 from aetheris.runtime.snapshots import Snapshotter
-from aetheris.store import gauges, inbox, jobs, leases, snapshots, workers
+from aetheris.store import inbox, jobs, leases, snapshots, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
@@ -191,16 +192,7 @@ class Worker:
                         held.run.take(messages)
 
     async def _sample_forever(self, connection: Connection) -> None:
-        while True:
-            now = await gauges.sample(connection)
-            metrics.store_sampled(
-                now.states,
-                backlog=now.backlog,
-                stuck=now.stuck,
-                live_leases=now.live_leases,
-                parked=now.parked_seconds,
-            )
-            await asyncio.sleep(self.settings.sample_seconds)
+        await sample_forever(connection, self.settings.sample_seconds)
 
     async def _claim_forever(self, connection: Connection) -> None:
         self.ready.set()
