@@ -13,7 +13,7 @@ from starlette.responses import Response
 from aetheris.domain import events
 from aetheris.domain.errors import Refused
 from aetheris.store.jobs import JobRow
-from aetheris.store.tenants import Tombstone
+from aetheris.store.tombstones import Tombstone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,12 +46,12 @@ def collected_view(t: Tombstone) -> dict[str, Any]:
         "agent": t.agent,
         "agent_version": "",
         "status": "collected",
-        "events": t.events,
+        "events": t.event_count,
         "epoch": 0,
-        "key": None,
+        "key": t.key,
         "waits_for": "",
-        "created_at": t.deleted_at,
-        "updated_at": t.deleted_at,
+        "created_at": t.created_at,
+        "updated_at": t.ended_at,
     }
 
 

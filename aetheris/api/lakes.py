@@ -23,6 +23,11 @@ class Lakes:
         self._sessions: OrderedDict[str, tuple[object, Session]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the lake is, or None as long as there is none."""
+        return self._folder if self._folder is not None and (self._folder / layout.INDEX).exists() else None
+
     def query(self, tenant: str, name: str, **parameters: Any) -> Answer:
         """Run a named query over this tenant's files. Errors: Answered (no lake yet), Refused, Corrupt."""
         # One query at a time: a session may be closed by the next, and DuckDB uses every core for each.
@@ -36,15 +41,15 @@ class Lakes:
                 self._sessions.popitem()[1][1].close()
 
     def _session(self, tenant: str) -> Session:
-        if self._folder is None or not (self._folder / layout.INDEX).exists():
+        if (folder := self.folder) is None:
             raise Answered(503, "there is no lake yet: `aetheris mirror` makes one")
-        at = (self._folder / layout.INDEX).stat()
+        at = (folder / layout.INDEX).stat()
         stamp = (at.st_mtime_ns, at.st_ino)
         known = self._sessions.get(tenant)
         if known is None or known[0] != stamp:
             if known is not None:
                 known[1].close()
-            self._sessions[tenant] = stamp, Session.over_lake(open_lake(self._folder), tenant=tenant, threads=1)
+            self._sessions[tenant] = stamp, Session.over_lake(open_lake(folder), tenant=tenant, threads=1)
         self._sessions.move_to_end(tenant)
         if len(self._sessions) > SESSIONS:
             self._sessions.popitem(last=False)[1][1].close()

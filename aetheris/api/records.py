@@ -30,12 +30,23 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 @route("GET", "/api/jobs/{job_id}/events", needs="job:view", action="view_job", response_model=EventPage)
 async def events(job_id: JobId, service: Services, caller: Callers, after: After = 0, limit: Limit = 500) -> Response:
     """Read a job's events in order. `line` is canonical; its leaf is SHA-256(0x00 || line)."""
-    row = await service.row(caller, job_id)
+    try:
+        row = await service.row(caller, job_id)
+    except Absent:
+        return await _archived_events(service, caller, job_id, after, limit)
     async with service.bound(caller) as connection:
         found = await history.lines(connection, caller.tenant, row.job, after=after, limit=limit)
     last = found[-1][0] if found else after
     shown = [event_view(line, leaf) for _, line, leaf in found]
     return answer({"job_id": row.job, "events": shown, "next": last if last < row.head_seq and found else None})
+
+
+async def _archived_events(service: Service, caller: Caller, job: str, after: int, limit: int) -> Response:
+    stored = (await service.record(caller, job)).stored
+    part = slice(after, after + limit)
+    shown = [event_view(line, leaf) for line, leaf in zip(stored.lines[part], stored.leaves[part], strict=True)]
+    last = after + len(shown)
+    return answer({"job_id": job, "events": shown, "next": last if last < len(stored.lines) else None})
 
 
 @route("GET", "/api/jobs/{job_id}/trace", needs="trace:view", action="view_trace", response_model=Anything)

@@ -24,17 +24,19 @@ from aetheris.api.rates import Rates
 from aetheris.domain import ids
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.archived import archived
 from aetheris.runtime.audit import AuditLog
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.config import Config
 from aetheris.runtime.operator import Operator
-from aetheris.runtime.record import JobRecord
+from aetheris.runtime.record import JobRecord, load_record
 from aetheris.runtime.submit import Submitter
 from aetheris.runtime.tools import Tool
-from aetheris.store import history, jobs, support, tenants, workers
+from aetheris.store import jobs, support, tenants, tombstones, workers
 from aetheris.store.database import Connection, Database, as_tenant
 from aetheris.store.jobs import JobRow
 from aetheris.store.support import Grant
+from aetheris.store.tombstones import Tombstone
 
 #: How long a tenant's status is taken for granted: a removed tenant's tokens count so much longer at most.
 STATUS_SECONDS = 2.0
@@ -119,24 +121,29 @@ class Service:
             return await self._row(connection, caller, job)
 
     async def record(self, caller: Caller, job: str) -> JobRecord:
-        """Return everything that stands in the store of a job of one's own. Errors: Absent."""
-        async with self.bound(caller) as connection:
-            row = await self._row(connection, caller, job)
-            found = await history.load(connection, [(caller.tenant, row.job)], [1])
-            ledger = await history.load_ledger(connection, caller.tenant, row.job)
-        return JobRecord(row, found[caller.tenant, row.job], ledger)
+        """Return everything recorded of a job of one's own, from the lake once it was collected.
+
+        Errors: Absent, also for a collected one where there is no lake; Corrupt.
+        """
+        try:
+            async with self.bound(caller) as connection:
+                return await load_record(connection, await self._row(connection, caller, job))
+        except Absent as absent:
+            if absent.tombstone is None or (lake := self.lakes.folder) is None:
+                raise
+            return await asyncio.to_thread(archived, lake, absent.tombstone)
 
     async def _row(self, connection: Connection, caller: Caller, job: str) -> JobRow:
         row = await jobs.get(connection, caller.tenant, job)
         if row is None:
-            raise Absent(await tenants.tombstone(connection, caller.tenant, job))
+            raise Absent(await tombstones.get(connection, caller.tenant, job))
         return row
 
 
 class Absent(Exception):
     """One's own job, and not in the store: collected (then its tombstone is here), or never there."""
 
-    def __init__(self, tombstone: tenants.Tombstone | None) -> None:
+    def __init__(self, tombstone: Tombstone | None) -> None:
         super().__init__()
         self.tombstone = tombstone
 

@@ -13,9 +13,20 @@ from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.ledger import Transition
+from aetheris.store import history, seals
+from aetheris.store.database import Connection
 from aetheris.store.history import Record
 from aetheris.store.jobs import JobRow
 from aetheris.store.seals import ErasedCell, Seal
+
+
+async def load_record(connection: Connection, row: JobRow) -> JobRecord:
+    """Return everything that stands in the store of a job, given its row. Errors: Unreachable."""
+    found = await history.load(connection, [(row.tenant, row.job)], [1])
+    ledger = await history.load_ledger(connection, row.tenant, row.job)
+    seal = await seals.find(connection, row.tenant, row.job)
+    erased = await seals.erased(connection, row.tenant, row.job)
+    return JobRecord(row, found[row.tenant, row.job], ledger, seal, erased)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from aetheris.runtime.leaving import leave
 from aetheris.runtime.limiter import Limits
 from aetheris.runtime.llm.model import Models
 from aetheris.runtime.operator import Operator
-from aetheris.runtime.record import JobRecord
+from aetheris.runtime.record import JobRecord, load_record
 from aetheris.runtime.run import End
 from aetheris.runtime.submit import Submitter, whoami
 from aetheris.runtime.worker import Worker
-from aetheris.store import history, jobs, seals, tombstones, workers
+from aetheris.store import jobs, tombstones, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database, as_tenant, default_home
 from aetheris.store.jobs import JobRow
@@ -147,11 +147,7 @@ class AsyncSystem:
                 if stone is None:
                     raise
                 return await asyncio.to_thread(archived, self.lake, stone)
-            found = await history.load(connection, [(self.tenant, row.job)], [1])
-            ledger = await history.load_ledger(connection, self.tenant, row.job)
-            seal = await seals.find(connection, self.tenant, row.job)
-            erased = await seals.erased(connection, self.tenant, row.job)
-        return JobRecord(row, found[self.tenant, row.job], ledger, seal, erased)
+            return await load_record(connection, row)
 
     async def collected(self, limit: int = 50) -> list[Tombstone]:
         """Return the jobs that left the store on record, latest first."""

@@ -24,6 +24,8 @@ class Tombstone:
     ended_at: datetime
     collected_at: datetime
     collected_by: str
+    reason: str
+    archive_ref: str
 
 
 async def find(connection: Connection, tenant: str, prefix: str) -> Tombstone | None:
@@ -39,6 +41,14 @@ async def find(connection: Connection, tenant: str, prefix: str) -> Tombstone | 
     return _tombstone(rows[0]) if rows else None
 
 
+async def get(connection: Connection, tenant: str, job: str) -> Tombstone | None:
+    """Return the tombstone of the job with this very id, or None."""
+    with translated():
+        cursor = await connection.execute(f"{_SELECT} AND job_id = %s", [tenant, job])
+        row = await cursor.fetchone()
+    return None if row is None else _tombstone(row)
+
+
 async def listing(connection: Connection, tenant: str, limit: int) -> list[Tombstone]:
     """Return the tenant's collected jobs, latest first."""
     with translated():
@@ -48,7 +58,7 @@ async def listing(connection: Connection, tenant: str, limit: int) -> list[Tombs
 
 _SELECT = (
     "SELECT tenant_id, job_id, agent, idempotency_key, event_count, head_leaf, created_at, ended_at, recorded_at,"
-    " deleted_by FROM aetheris.job_tombstones WHERE tenant_id = %s"
+    " deleted_by, reason, archive_ref FROM aetheris.job_tombstones WHERE tenant_id = %s"
 )
 
 
