@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from aetheris.domain.jobs import JobStatus
-from aetheris.store import arrays
+from aetheris.store import arrays, snapshots
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
 from aetheris.store.errors import translated
@@ -79,13 +77,10 @@ async def erase(
             " AND t.body IS NOT NULL",
             values,
         )
-        for table, change in (("job_snapshots", "DELETE FROM {}"), ("signals", "UPDATE {} SET payload = NULL")):
-            await connection.execute(
-                sql.SQL(change + " WHERE tenant_id = %(tenant)s AND job_id = %(job)s").format(
-                    sql.Identifier("aetheris", table)
-                ),
-                values,
-            )
+        await connection.execute(
+            "UPDATE aetheris.signals SET payload = NULL WHERE tenant_id = %(tenant)s AND job_id = %(job)s", values
+        )
+    await snapshots.delete_all(connection, tenant, job)
     return cursor.rowcount
 
 

@@ -46,6 +46,14 @@ async def trip(ctx: ae.Context, who: Passenger) -> str:
 
 
 @ae.agent
+async def slow_trip(ctx: ae.Context, who: Passenger) -> str:
+    """One call, and a wait before the end."""
+    said: str = await ctx.call(book, who=who)
+    await ctx.wait_signal("go")
+    return said
+
+
+@ae.agent
 async def waiting(ctx: ae.Context, n: int) -> int:
     """Waits for a signal."""
     await ctx.wait_signal("go")
@@ -127,7 +135,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     folder = tmp_path / "lake"
     async with ae.AsyncSystem(database=database, lake=folder) as system:
         made = House(system, folder)
-        await system.start_worker([trip, waiting], FAST)
+        await system.start_worker([trip, slow_trip, waiting], FAST)
         try:
             yield made
         finally:

@@ -11,12 +11,15 @@ from aetheris.domain.errors import Conflict, Corrupt, Erased, Refused
 from aetheris.evidence import verify
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.source import open_source
+from aetheris.lake import open_lake
 from aetheris.runtime.archive import compact, erase_in_lake
+from aetheris.runtime.config import Snapshots
 from aetheris.runtime.erasure import cell_key, erase, hold
 from aetheris.runtime.replay import replay
+from aetheris.runtime.snapshots import take_asked
 from aetheris.store.database import Database
-from tests.store.job_support import run
-from tests.store.retention_support import House, everything_in, house, package, trip, waiting
+from tests.store.job_support import at_rest, run
+from tests.store.retention_support import House, Passenger, everything_in, house, package, slow_trip, trip, waiting
 
 
 async def secrets_of(here: House, job: str) -> list[bytes]:
@@ -62,7 +65,14 @@ def test_an_erased_cell_is_nowhere_and_the_chain_still_holds(
 
     async def body() -> None:
         async with house(database, tmp_path) as here:
-            job, other = await here.travelled(2)
+            (other,) = await here.travelled(name="Grace")
+            job = await here.system.submit(slow_trip, Passenger(name="Ada", email="MARK-0-Ada@secret.example"))
+            await at_rest(here.system, job, "signal go")
+            async with await database.connect("worker") as connection:
+                assert await take_asked(connection, ("default", job), Snapshots(), 30.0) is not None
+            await here.mirror()
+            await here.system.operator.signal(job, "go", None)
+            await here.system.wait([job], seconds=30)
             await here.kept()
             if collected:
                 here.aged(jobs=[job])
@@ -71,12 +81,15 @@ def test_an_erased_cell_is_nowhere_and_the_chain_still_holds(
             secrets, cells = await secrets_of(here, job), await addresses(here, job)
             assert found_in(here.folder, secrets) != []
             assert stored(here, secrets) == ([] if collected else ["cells"])
+            assert here.count("job_snapshots", job) == (0 if collected else 1)
             done = await erase(database, here.folder, "default", job, cells, by="ann", reason="asked on 2026-11-26")
             assert set(done.cells) == set(cells)
             assert stored(here, secrets) == []
+            assert here.count("job_snapshots", job) == 0
             in_lake = await erase_in_lake(database, here.source, here.lake)
             assert (in_lake.jobs, in_lake.cells) == (1, len(cells))
             assert found_in(here.folder, secrets) == []
+            assert job not in open_lake(here.folder).tables["snapshots"].read()["job_id"].to_pylist()
             assert ("erase_cells", True) in here.audited()
 
             record = await here.system.record(job)
@@ -120,10 +133,10 @@ def test_old_files_that_nothing_names_are_erased_too(database: Database, tmp_pat
             await here.travelled(1, name="Grace")
             await here.mirror()
             secrets, cells = await secrets_of(here, job), await addresses(here, job)
-            named = next((here.folder / "cells" / "data").rglob("*.parquet"))
+            named = here.folder / found_in(here.folder, secrets)[0]
             (named.parent / f"0123456789abcdef-{named.name.split('-')[1]}").write_bytes(named.read_bytes())
             await compact(here.source, here.lake, now=4e9)
-            assert len(found_in(here.folder, secrets)) >= 3
+            assert len(found_in(here.folder, secrets)) == 3
             await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
             await erase_in_lake(database, here.source, here.lake)
             assert found_in(here.folder, secrets) == []
