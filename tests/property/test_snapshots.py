@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aetheris.domain import snapshot
 from aetheris.domain.cells import Cell
-from aetheris.domain.errors import Corrupt
+from aetheris.domain.errors import Corrupt, Erased
 from aetheris.domain.fold import dumps, fold, loads
 from aetheris.domain.snapshot import VERSION, Place
 from aetheris.runtime.history import History
@@ -124,7 +124,8 @@ def test_an_erased_result_stays_erased_in_a_packing() -> None:
     made.cells[4, "result"] = Cell(4, "result", None, None)
     packing = Packing.unpack(_packed(made, 0, 4, Packing()).pack())
     history = History(JOB, made.record(4), made.leaves[-1], 0, packing)
-    assert history.value(history.resolutions.first, "result") is None
+    with pytest.raises(Erased, match="result was erased"):
+        history.value(history.resolutions.first, "result")
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 40, b"{}", b"[1]", b'{"steps":[[1]]}'], ids=repr)
