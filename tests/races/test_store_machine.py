@@ -1,4 +1,4 @@
-"""The store against a small model of it: claim, append, expire, signal, cancel, snapshot, end, in any order.
+"""The store against a small model of it: claim, append, expire, signal, cancel, snapshot, end, collect, in any order.
 
 Two workers, stale leases kept and used, messages sent at any moment. The model
 is a few dictionaries; what PostgreSQL says must be what the model says, and
@@ -35,7 +35,7 @@ from aetheris.domain.ledger import transition_of
 from aetheris.runtime.config import Snapshots
 from aetheris.runtime.joblog import make_event
 from aetheris.runtime.snapshots import Snapshotter
-from aetheris.store import history, inbox, leases
+from aetheris.store import history, inbox, leases, retention, seals
 from aetheris.store import snapshots as store_snapshots
 from aetheris.store.append import Batch, append
 from aetheris.store.database import Connection, Database, as_tenant
@@ -80,6 +80,8 @@ class Model:
     taken: list[str] = field(default_factory=list)
     asleep: bool = False  # at rest, with nothing to wake it
     snapshots: list[int] = field(default_factory=list)  # newest last
+    sealed: bool = False
+    kept: bool = False  # under legal hold
 
     @property
     def open(self) -> int:
@@ -107,12 +109,14 @@ class Store(RuleBasedStateMachine):
     new_database: Callable[[], Database]
     appended = 0
     snapshots = 0
+    collections = 0
     handed = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.model: dict[str, Model] = {}
+        self.collected: dict[str, int] = {}  # job -> its head when it left
         self.count = 0
         self.do(self._open())
 
@@ -125,6 +129,7 @@ class Store(RuleBasedStateMachine):
         self.system = await ae.AsyncSystem(database=self.database).__aenter__()
         self.worker: Connection = await self.database.connect("worker")
         self.other: Connection = await self.database.connect("worker")
+        self.keeper: Connection = await self.database.connect("keeper")
         self.clock = await history_clock(self.database)
 
     def teardown(self) -> None:
@@ -133,6 +138,7 @@ class Store(RuleBasedStateMachine):
         async def close() -> None:
             await self.worker.close()
             await self.other.close()
+            await self.keeper.close()
             await self.clock.close()
             await self.system.__aexit__(None, None, None)
 
@@ -142,9 +148,16 @@ class Store(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Some jobs to fight over."""
-        for _ in range(3):
+        """Some jobs to fight over, and two that have ended."""
+        for _ in range(5):
             self.submit()
+        taken = self.do(self._claim(self.worker, "w0"))
+        for lease in taken[:2]:
+            made = _batch(lease, "complete", [])
+            assert self.do(append(self.worker, "w0", [made])) == {}
+            m = self.model[lease.job]
+            m.head, m.status, m.held = made.new_head, made.status, False
+        self.give_back({"worker": "w0", "leases": taken[2:]})
 
     @rule()
     def submit(self) -> None:
@@ -182,6 +195,10 @@ class Store(RuleBasedStateMachine):
 
     def _append(self, hand: Any, pick: int, choice: int, take: bool) -> None:
         lease: Lease = hand["leases"][pick]
+        if lease.job in self.collected:
+            made = _batch(lease, "park", [])
+            assert isinstance(self.do(append(self.worker, hand["worker"], [made]))[lease.key], Lost)
+            return
         m = self.model[lease.job]
         # A holder folds its own ledger: of the call it tries only what is legal.
         kinds = [*sorted(LEGAL[m.call]) * 4, "park", "complete", "cancel"]
@@ -221,17 +238,23 @@ class Store(RuleBasedStateMachine):
         expected = {
             x.key: bool(self.model[x.job].sent)
             for x in hand["leases"]
-            if self.model[x.job].held and self.model[x.job].epoch == x.epoch
+            if x.job in self.model and self.model[x.job].held and self.model[x.job].epoch == x.epoch
         }
         assert alive == expected
 
     @rule(hand=consumes(handed))
-    def give_back(self, hand: Any) -> None:
+    def release(self, hand: Any) -> None:
         """Released leases are claimable at once; what was lost before is left alone."""
+        self.give_back(hand)
+
+    def give_back(self, hand: Any) -> None:
+        """Release what a hand holds, in store and model."""
         held = [(x.tenant, x.job, x.epoch) for x in hand["leases"]]
         if held:
             self.do(leases.release(self.worker, hand["worker"], held))
         for x in hand["leases"]:
+            if x.job in self.collected:
+                continue
             m = self.model[x.job]
             # A lease that ran out but was not taken is still this worker's to give back.
             if m.epoch == x.epoch and m.status is JobStatus.RUNNING:
@@ -301,6 +324,65 @@ class Store(RuleBasedStateMachine):
             m.snapshots = [*m.snapshots, taken.seq][-KEEP:]
             type(self).snapshots += 1
         return hand
+
+    @rule(pick=st.integers(0, 5), ending=st.booleans())
+    def hold(self, pick: int, ending: bool) -> None:
+        """A legal hold is placed once and released once."""
+        if not self.model:
+            return
+        job = sorted(self.model)[pick % len(self.model)]
+        change = retention.release_hold if ending else retention.place_hold
+        assert self.do(self._kept(change, job)) is (self.model[job].kept is ending)
+        self.model[job].kept = not ending
+
+    async def _kept(self, change: Callable[..., Coroutine[Any, Any, bool]], job: str) -> bool:
+        async with self.keeper.transaction():
+            return await change(self.keeper, "default", job, "ann", "case 7")
+
+    @rule()
+    def seal(self) -> None:
+        """Whatever has ended is sealed, once."""
+        ended = [j for j, m in self.model.items() if m.status.terminal]
+        self.do(self._seal(ended))
+        for job in ended:
+            self.model[job].sealed = True
+
+    @rule()
+    def collect(self) -> None:
+        """What has ended, is sealed and is not held leaves, whole; nothing else does."""
+        due = {j for j, m in self.model.items() if m.status.terminal and m.sealed and not m.kept}
+        assert {key[1] for key in self.do(self._collect())} == due
+        for job in due:
+            self.collected[job] = self.model.pop(job).head
+            type(self).collections += 1
+
+    async def _seal(self, jobs: list[str]) -> None:
+        async with self.keeper.transaction():
+            await seals.put(self.keeper, [(("default", job), b"{}", None) for job in jobs], [])
+
+    async def _collect(self) -> list[tuple[str, str]]:
+        async with self.keeper.transaction():
+            keys = await retention.lock(self.keeper, [("default", job) for job in self.model])
+            await retention.remove(self.keeper, keys, by="gc", reason="age", days=1, archive="lake")
+        return keys
+
+    @invariant()
+    def nothing_is_left_of_what_left(self) -> None:
+        """A tombstone that names the head, and not a row more."""
+
+        async def look() -> dict[str, int]:
+            for table in retention.REMOVED:
+                cursor = await self.keeper.execute(
+                    f"SELECT count(*) AS n FROM aetheris.{table} WHERE job_id = ANY (%s)".encode(),
+                    [list(self.collected)],
+                )
+                row = await cursor.fetchone()
+                assert row is not None
+                assert row["n"] == 0, table
+            cursor = await self.keeper.execute("SELECT job_id, event_count FROM aetheris.job_tombstones")
+            return {r["job_id"]: r["event_count"] async for r in cursor}
+
+        assert self.do(look()) == self.collected
 
     @invariant()
     def rows_are_what_the_model_says(self) -> None:
@@ -372,7 +454,7 @@ def test_the_store_is_what_a_small_model_says_in_any_order(new_database: Callabl
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Store,
         settings=settings(
-            max_examples=20,
+            max_examples=24,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -383,3 +465,4 @@ def test_the_store_is_what_a_small_model_says_in_any_order(new_database: Callabl
     # The machine did get to what it is about.
     assert Store.appended > 15
     assert Store.snapshots > 15
+    assert Store.collections > 5
