@@ -22,6 +22,7 @@ from aetheris.forensics.checks import run_checks
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
+from aetheris.workbench.folds import Folds
 from aetheris.workbench.limits import LimitView
 from aetheris.workbench.views import Checks, Judgement, Step
 
@@ -59,6 +60,10 @@ class Desk:
     def limits(self, name: str, kind: str = "tool") -> LimitView:
         """Return what the record says of one limit. Errors: Refused when nothing waited for it."""
         return LimitView(self._session, kind, name)
+
+    def folds(self) -> Folds:
+        """Return every job that has a snapshot, its state folded from all events and from the snapshot on."""
+        return Folds(self._session)
 
     def query(self, name: str, **parameters: Any) -> Answer:
         """Run a named query. Errors: Refused."""
