@@ -62,7 +62,7 @@ class Desk:
         return LimitView(self._session, kind, name)
 
     def folds(self) -> Folds:
-        """Return every job that has a snapshot, its state folded from all events and from the snapshot on."""
+        """Return every snapshot: is it, with what came after it, the fold of all its job's events?"""
         return Folds(self._session)
 
     def query(self, name: str, **parameters: Any) -> Answer:

@@ -17,6 +17,7 @@ class Folded:
 
     tenant: str
     job: str
+    seq: int
     events: int
     #: Events after the snapshot.
     tail: int
@@ -27,23 +28,23 @@ class Folded:
 
 
 class Folds:
-    """Every job that has a snapshot, folded from all its events and from its newest snapshot on.
+    """Every snapshot: its job folded from all events, and from the snapshot on.
 
     The first is done in DuckDB (`trace/fold`); the second reads the snapshot's
     body and the lines after it.
     """
 
     def __init__(self, session: Session) -> None:
-        newest = {(r["tenant_id"], r["job_id"]): r for r in session.query("trace/snapshots").rows}
-        self.jobs = [_folded(session, *key, row["seq"]) for key, row in newest.items()]
+        taken = session.query("trace/snapshots").rows
+        self.snapshots = [_folded(session, r["tenant_id"], r["job_id"], r["seq"]) for r in taken]
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self.snapshots)
 
     @property
     def all_same(self) -> bool:
         """True when there are some, and no snapshot says another thing than its events."""
-        return bool(self.jobs) and all(f.same for f in self.jobs)
+        return bool(self.snapshots) and all(f.same for f in self.snapshots)
 
     @property
     def table(self) -> Rows:
@@ -51,7 +52,7 @@ class Folds:
         rows = [
             [f.job[:8], f"{f.events:,}", f"{f.tail:,}", f"{f.seconds_of_all * 1e3:,.1f}",
              f"{f.seconds_of_snapshot_and_tail * 1e3:,.1f}", "the same" if f.same else "DIFFERENT"]
-            for f in sorted(self.jobs, key=lambda f: f.events)
+            for f in sorted(self.snapshots, key=lambda f: f.events)
         ]  # fmt: skip
         return Rows(
             ["job", "events", "after the snapshot", "ms from all events", "ms from the snapshot", "state"], rows
@@ -67,4 +68,4 @@ def _folded(session: Session, tenant: str, job: str, seq: int) -> Folded:
     state = fold(map(events.read, lines), loads(body.encode()))
     ended = time.perf_counter()
     same = dumps(state) == row["body"].encode()
-    return Folded(tenant, job, row["seq"], len(lines), between - began, ended - between, same)
+    return Folded(tenant, job, seq, row["seq"], len(lines), between - began, ended - between, same)
