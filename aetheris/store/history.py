@@ -10,6 +10,7 @@ import orjson
 from psycopg.rows import tuple_row
 
 from aetheris.domain.cells import Cell
+from aetheris.domain.errors import Refused
 from aetheris.domain.ledger import Transition
 from aetheris.store import arrays
 from aetheris.store.append import JobKey
@@ -132,3 +133,15 @@ async def load_ledger(connection: Connection, tenant: str, job: str) -> list[Tra
             )
             async for r in cursor
         ]
+
+
+async def stands(connection: Connection, key: JobKey) -> tuple[bytes, int]:
+    """Return the leaf of the job's last event, and the seq of its last checkpoint (0: none)."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT head_leaf, checkpoint_seq FROM aetheris.jobs WHERE tenant_id = %s AND job_id = %s", list(key)
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise Refused(f"no job {key[1][:8]}: `aetheris jobs` lists them")
+    return bytes(row["head_leaf"]), row["checkpoint_seq"]

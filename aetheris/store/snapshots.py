@@ -181,9 +181,12 @@ async def delete_one(connection: Connection, key: JobKey, seq: int) -> None:
 async def delete_all(connection: Connection, tenant: str, job: str) -> int:
     """Delete every snapshot of the job, as an erasure must, and return how many there were.
 
-    As a worker, or as whoever may delete; in the caller's transaction.
+    In the caller's transaction, the one that takes the bodies away. Waits for
+    a taker that may have read them before, and keeps the next one out until
+    that transaction ends. As a worker, or as whoever may delete.
     """
     with translated():
+        await connection.execute(_LOCKED, ["/".join((tenant, job)), _LOCK])
         cursor = await connection.execute(
             "DELETE FROM aetheris.job_snapshots WHERE tenant_id = %s AND job_id = %s", [tenant, job]
         )
@@ -212,6 +215,7 @@ async def look(connection: Connection, limit: int) -> tuple[int, list[tuple[JobK
 
 OTHER_LEAF = "its leaf is not that of the event at its place"
 _LOCK = 0x736E617073686F74  # "snapshot": no other advisory lock counts from here
+_LOCKED = "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))"
 _DUE = """
 SELECT j.tenant_id, j.job_id
 FROM aetheris.jobs j

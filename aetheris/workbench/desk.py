@@ -23,6 +23,7 @@ from aetheris.forensics.remote import Api, RemoteSession
 from aetheris.forensics.session import Answer, Session
 from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
+from aetheris.workbench.folds import Folds
 from aetheris.workbench.limits import LimitView
 from aetheris.workbench.views import Checks, Judgement, Step
 
@@ -88,6 +89,10 @@ class Desk:
     def limits(self, name: str, kind: str = "tool") -> LimitView:
         """Return what the record says of one limit. Errors: Refused when nothing waited for it."""
         return LimitView(self._session, kind, name)
+
+    def folds(self) -> Folds:
+        """Return every snapshot: is it, with what came after it, the fold of all its job's events?"""
+        return Folds(self._session)
 
     def query(self, name: str, **parameters: Any) -> Answer:
         """Run a named query. Errors: Refused."""

@@ -394,6 +394,73 @@ def test_an_erasure_drops_every_snapshot_of_the_job(database: Database) -> None:
     run(work)
 
 
+def test_an_erasure_waits_for_who_has_read_the_body_before(database: Database) -> None:
+    """Or a snapshot written a moment later would bring back what was erased."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            key = await resting(system)
+            other = await database.connect("worker")
+            taker = _Slow(Snapshots(), within_seconds=30)
+            erased = asyncio.Event()
+
+            async def erase() -> None:
+                async with other.transaction():
+                    assert await snapshots.delete_all(other, *key) == 1
+                    # Nobody takes one until the erasure is done.
+                    assert await Snapshotter(ASKED, within_seconds=30).take(connection, key, "timer") is None
+                erased.set()
+
+            erasing: list[asyncio.Task[None]] = []
+
+            async def meanwhile() -> None:
+                erasing.append(asyncio.create_task(erase()))
+                await _blocked(database)
+                assert not erased.is_set()
+
+            taker.meanwhile = meanwhile
+            assert await taker.take(connection, key, "timer") is not None
+            await erasing[0]
+            assert await stored(connection, key) == []
+            await other.close()
+
+    run(work)
+
+
+async def _blocked(database: Database) -> None:
+    """Return once somebody waits for an advisory lock."""
+    async with await psycopg.AsyncConnection.connect(database.admin_dsn, autocommit=True) as superuser:
+        while True:
+            cursor = await superuser.execute(
+                "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            if await cursor.fetchone():
+                return
+            await asyncio.sleep(0.01)
+
+
+def test_the_rest_of_a_round_is_taken_when_one_job_changes_hands(database: Database) -> None:
+    """One job that a worker takes over just then is no reason to leave the others without."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
+            keys = [await resting(system) for _ in range(3)]
+            taker = _Slow(ASKED, within_seconds=30)
+            rounds: list[int] = []
+
+            async def meanwhile() -> None:
+                rounds.append(1)
+                if len(rounds) == 1:
+                    await _another_holder(connection, database)
+
+            taker.meanwhile = meanwhile
+            assert len(await taker.round(connection)) == 2
+            assert sorted([len(await stored(connection, key)) for key in keys]) == [0, 1, 1]
+
+    run(work)
+
+
 def test_a_job_that_has_ended_needs_no_snapshot(database: Database) -> None:
     """Nothing will ever replay it to go on."""
 
