@@ -14,6 +14,8 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, size
 from aetheris.domain.errors import AetherisError
 from aetheris.lake import open_lake
+from aetheris.runtime.config_file import load
+from aetheris.runtime.llm.model import Models
 from aetheris.store import health
 from aetheris.store.database import Database, Role, default_home
 
@@ -53,7 +55,7 @@ async def _look() -> list[Finding]:
     try:
         database = await asyncio.to_thread(Database.open)
     except AetherisError as error:
-        return [Finding("database", BAD, str(error)), _disk(), _lake()]
+        return [Finding("database", BAD, str(error)), *_models(), _disk(), _lake()]
     try:
         looks: list[tuple[str, Callable[[Database], Awaitable[Finding]]]] = [
             ("database", _database),
@@ -69,7 +71,7 @@ async def _look() -> list[Finding]:
                 findings.append(Finding(what, BAD, str(error)))
     finally:
         database.close()
-    return [*findings, _disk(), _lake()]
+    return [*findings, *_models(), _disk(), _lake()]
 
 
 async def _database(database: Database) -> Finding:
@@ -115,6 +117,19 @@ async def _work(database: Database) -> Finding:
     if counts["doubt"]:
         return Finding("work", WARN, f"{text}; {counts['doubt']} jobs have a call in doubt: `aetheris jobs --parked`")
     return Finding("work", OK, text)
+
+
+def _models() -> list[Finding]:
+    try:
+        models = Models(load().config.models)
+    except AetherisError as error:
+        return [Finding("config", BAD, str(error))]
+    names = [offer.removeprefix("llm:") for offer in models.offers]
+    lacking = {name: models.get(name).lacking() for name in names}
+    return [
+        Finding(f"llm {name}", WARN if text else OK, f"{text}: jobs that ask it are parked" if text else "has its key")
+        for name, text in lacking.items()
+    ]
 
 
 def _disk() -> Finding:

@@ -72,11 +72,11 @@ def rest_of(engine: Engine, *, draining: bool) -> BaseException | None:
     Suspended; Refused when nothing can ever wake it; Cancelled when its grace is over.
     """
     paused = engine.history.paused_by
-    if engine.underway.calling or (engine.history.resolutions and not draining and not paused):
-        return None
-    if draining:
+    if draining and engine.underway.resting:
         # What is under way has ended and is recorded; nothing new begins. The next holder delivers it.
         return Suspended(engine.now_of_log(), status=JobStatus.RETRYING, handing_over=True)
+    if engine.underway.calling or (engine.history.resolutions and not paused):
+        return None
     if paused:
         return Suspended(0, f"paused by {paused}", waits_for="paused")
     if engine.doubts:
