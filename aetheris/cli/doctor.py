@@ -14,6 +14,8 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, size
 from aetheris.domain.errors import AetherisError
 from aetheris.lake import open_lake
+from aetheris.runtime.config_file import load
+from aetheris.runtime.llm.model import Models
 from aetheris.store import health, snapshots
 from aetheris.store.database import Database, Role, default_home
 
@@ -54,7 +56,7 @@ async def _look() -> list[Finding]:
     try:
         database = await asyncio.to_thread(Database.open)
     except AetherisError as error:
-        return [Finding("database", BAD, str(error)), _disk(), _lake()]
+        return [Finding("database", BAD, str(error)), *_models(), _disk(), _lake()]
     try:
         looks: list[tuple[str, Callable[[Database], Awaitable[Finding]]]] = [
             ("database", _database),
@@ -72,7 +74,7 @@ async def _look() -> list[Finding]:
                 findings.append(Finding(what, BAD, str(error)))
     finally:
         database.close()
-    return [*findings, _disk(), _lake()]
+    return [*findings, *_models(), _disk(), _lake()]
 
 
 async def _database(database: Database) -> Finding:
@@ -150,6 +152,19 @@ async def _snapshots(database: Database) -> Finding:
         f"{len(unsound)} of {count} can't be used, first that of job {job[:8]} at event {seq}: {why}; replay does"
         " without them, but find out who writes to the database besides Aetheris",
     )
+
+
+def _models() -> list[Finding]:
+    try:
+        models = Models(load().config.models)
+    except AetherisError as error:
+        return [Finding("config", BAD, str(error))]
+    names = [offer.removeprefix("llm:") for offer in models.offers]
+    lacking = {name: models.get(name).lacking() for name in names}
+    return [
+        Finding(f"llm {name}", WARN if text else OK, f"{text}: jobs that ask it are parked" if text else "has its key")
+        for name, text in lacking.items()
+    ]
 
 
 def _disk() -> Finding:

@@ -39,13 +39,13 @@ async def run_call(engine: Engine, step: ToolStep, recorded: Event | None, *, re
     isn't there yet. With `recover_only` a doubt is looked into, but nothing is
     begun anew. Errors: Lost and Conflict when the lease is gone.
     """
+    logs.bound(step=step.step, tool=step.tool.name)
     begin = await _resume(engine, step, recorded)
     if begin is None or recover_only:
         return
     attempt, started, wait_seconds = begin
     if wait_seconds > 0:
-        await asyncio.sleep(wait_seconds)
-    logs.bound(step=step.step, tool=step.tool.name)
+        await _between(engine, step, wait_seconds)
     with engine.log.trace.step(step.step, step.tool.name):
         await _attempts(engine, step, attempt, started=started)
 
@@ -64,7 +64,15 @@ async def _attempts(engine: Engine, step: ToolStep, attempt: int, *, started: bo
         if retry is None or engine.underway.grace_over:
             return
         attempt, started = attempt + 1, False
-        await asyncio.sleep(retry)
+        await _between(engine, step, retry)
+
+
+async def _between(engine: Engine, step: ToolStep, seconds: float) -> None:
+    """Wait between two attempts. When they are due is on record, so a draining worker need not sit it out."""
+    step.resting = True
+    engine.look_again()
+    await asyncio.sleep(seconds)
+    step.resting = False
 
 
 async def _resume(engine: Engine, step: ToolStep, recorded: Event | None) -> tuple[int, bool, float] | None:

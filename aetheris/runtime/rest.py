@@ -21,6 +21,8 @@ PARK_SECONDS = 60
 CANCEL_GRACE_SECONDS = 30.0
 #: A parent asks so often for its child's end, should the message of it be lost.
 CHILD_POLL_SECONDS = 30.0
+#: More than a worker's clock may be ahead of the database's: an append from further ahead is refused.
+HANDED_OVER_SINCE_US = 1_000_000
 #: A call in doubt whose tool has a `confirm` is asked about again after this, then after ever longer.
 CONFIRM_AGAIN_SECONDS = 60.0
 
@@ -72,11 +74,13 @@ def rest_of(engine: Engine, *, draining: bool) -> BaseException | None:
     Suspended; Refused when nothing can ever wake it; Cancelled when its grace is over.
     """
     paused = engine.history.paused_by
-    if engine.underway.calling or (engine.history.resolutions and not draining and not paused):
-        return None
-    if draining:
+    if draining and engine.underway.resting:
         # What is under way has ended and is recorded; nothing new begins. The next holder delivers it.
-        return Suspended(engine.now_of_log(), status=JobStatus.RETRYING, handing_over=True)
+        # Due a while ago: by a clock that is ahead it would be due later, and the others, told now, would pass it by.
+        due = engine.now_of_log() - HANDED_OVER_SINCE_US
+        return Suspended(due, status=JobStatus.RETRYING, handing_over=True)
+    if engine.underway.calling or (engine.history.resolutions and not paused):
+        return None
     if paused:
         return Suspended(0, f"paused by {paused}", waits_for="paused")
     if engine.doubts:

@@ -50,7 +50,7 @@ class Step(Waitable[Any]):
 class ToolStep(Step):
     """A call of a tool."""
 
-    __slots__ = ("arguments", "begun", "bodies", "tool")
+    __slots__ = ("arguments", "begun", "bodies", "resting", "tool")
     types = frozenset(
         {
             "tool_invocation_started",
@@ -68,6 +68,7 @@ class ToolStep(Step):
         super().__init__(step, f"tool {tool.name}")
         self.tool = tool
         self.begun = False  # here and now: it waits for no turn any more
+        self.resting = False  # between two attempts
         self.arguments, self.bodies = tool.bind(arguments)
 
     def check(self, event: Event, history: History) -> None:

@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry: spans of what runs now, under the trace that the submitter was in.
 
     invoke_agent AGENT            a worker's hold of a job, from claim to letting go
-      step N NAME                 one call of the job's code, its waits for a limit and its attempts
+      step NAME                   one call of the job's code, its waits for a limit and its attempts
         execute_tool TOOL         one attempt: of a tool
         chat MODEL                ... or of a question to a model
 
@@ -112,7 +112,7 @@ class Traced:
             yield
             return
         span = self._tracer.start_span(
-            f"step {step} {name}",
+            f"step {name}",  # without its number: names of spans are few
             context=trace.set_span_in_context(self._span, Context()),
             attributes={**self._names, "aetheris.step": step},
         )

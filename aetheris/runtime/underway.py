@@ -43,6 +43,11 @@ class UnderWay:
         return any(isinstance(step, ToolStep) for step in self.tasks.values())
 
     @property
+    def resting(self) -> bool:
+        """True while no tool is being called, though one may be called again after a while."""
+        return all(step.resting for step in self.tasks.values() if isinstance(step, ToolStep))
+
+    @property
     def grace_over(self) -> bool:
         """True when a cancelled job has had its time to clean up: nothing new begins."""
         cancel = self._history.cancel

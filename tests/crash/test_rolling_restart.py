@@ -186,3 +186,35 @@ def test_a_second_signal_leaves_at_once_and_leaves_the_doubt(
 
     asyncio.run(work())
     assert len(fleet.notes()) == 1
+
+
+def test_a_job_that_is_handed_over_can_be_claimed_at_once_whatever_the_workers_clock(database: Database) -> None:
+    """A worker's idea of now may be a little ahead of the database's: others would miss the job until they poll."""
+
+    @ae.tool(effect="none")
+    async def slow() -> None:
+        await asyncio.sleep(0.3)
+
+    @ae.agent
+    async def goes_on(ctx: ae.Context) -> None:
+        for _ in range(100):
+            await ctx.call(slow)
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([goes_on])
+            job = await system.submit(goes_on)
+            while len((await system.record(job)).events) < 3:
+                await asyncio.sleep(0.02)
+            worker._clock.offset_us += 900_000
+            worker.stop()
+            await system._workers.pop(worker)
+            async with await database.connect("worker") as connection:
+                row = await (
+                    await connection.execute(
+                        "SELECT lease_owner, wake_at <= clock_timestamp() AS due FROM aetheris.jobs"
+                    )
+                ).fetchone()
+            assert row == {"lease_owner": None, "due": True}
+
+    asyncio.run(work())

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import aetheris as ae
+from aetheris.cli import doctor
 from aetheris.demo.model_server import Answer, Asked, ModelServer, Said, calls, refusal, text
 from aetheris.demo.token_run import measure
 from aetheris.domain.jobs import JobStatus
@@ -318,6 +319,30 @@ def test_a_question_whose_answer_was_lost_is_asked_again_under_the_same_key(data
     run(work)
 
 
+def test_a_draining_worker_does_not_sit_out_the_patience_of_an_endpoint(database: Database, tmp_path: Path) -> None:
+    """When the next attempt is due is on record: another worker keeps to it."""
+
+    async def work() -> None:
+        script = [refusal(429, "slow down", retry_after="4"), text("Yes.")]
+        with ModelServer(script) as server:
+            async with system_for(database, tmp_path, server.url) as system:
+                first = await system.start_worker(AGENTS, FAST)
+                job = await system.submit(once, "Well?")
+                while "tool_invocation_finished" not in types(await system.record(job)):
+                    await asyncio.sleep(0.02)
+                began = time.monotonic()
+                first.stop()
+                await system._workers.pop(first)
+                assert time.monotonic() - began < 3  # of the four
+                await system.start_worker(AGENTS, FAST)
+                record = await ended(system, job)
+                assert record.result()[0] == "Yes."
+                assert server.asked[1].at - server.asked[0].at >= 4.0
+                assert [e.epoch for e in record.events if e.type == "tool_invocation_started"] == [1, 2]
+
+    run(work)
+
+
 GRAPH = """
 nodes:
   ask:
@@ -435,3 +460,20 @@ def test_fifty_jobs_keep_a_token_budget_by_the_servers_own_count(database: Datab
     assert found.asked > 250
     assert found.most_ratio <= 0.05  # one start is 0.5 %: a busy machine shifts some across a window's edge
     assert found.least_ratio >= -0.3
+
+
+def test_the_doctor_names_a_model_whose_key_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first job is parked for it."""
+    (tmp_path / "key").write_text("sk-file")
+    model = "{provider: p, base_url: 'http://x', model: m"
+    (tmp_path / "aetheris.yaml").write_text(
+        f"models:\n  a: {model}, api_key_env: TEST_MODEL_KEY}}\n  b: {model}, api_key_file: key}}\n"
+        f"  c: {model}, api_key_file: nowhere}}\n  d: {model}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CONFIG_PATH", raising=False)
+    assert [(f.what, f.state) for f in doctor._models()] == [
+        ("llm a", "ok"), ("llm b", "ok"), ("llm c", "look"), ("llm d", "ok"),
+    ]  # fmt: skip
+    monkeypatch.delenv("TEST_MODEL_KEY")
+    assert doctor._models()[0].text == "no key for models.a: TEST_MODEL_KEY is not set: jobs that ask it are parked"

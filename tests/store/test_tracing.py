@@ -97,16 +97,16 @@ def test_a_job_is_one_trace_from_its_submitter_to_its_tools(database: Database) 
             names = sorted(s.name for s in found)
             assert names == sorted([
                 *["invoke_agent traced"] * 2, "invoke_agent pays_nothing",
-                "step 1 glance", "execute_tool glance", "execute_tool glance",
-                "step 3 llm:desk", "chat m-1", "chat m-1",
-                "step 4 pay", "execute_tool pay",
+                "step glance", "execute_tool glance", "execute_tool glance",
+                "step llm:desk", "chat m-1", "chat m-1",
+                "step pay", "execute_tool pay",
             ])  # fmt: skip
             by_id = {s.context.span_id: s for s in found}
             chats = [s for s in found if s.name == "chat m-1"]
             way = [chats[0]]
             while way[-1].parent is not None and way[-1].parent.span_id in by_id:
                 way.append(by_id[way[-1].parent.span_id])
-            assert [s.name for s in way] == ["chat m-1", "step 3 llm:desk", "invoke_agent traced"]
+            assert [s.name for s in way] == ["chat m-1", "step llm:desk", "invoke_agent traced"]
             assert way[-1].parent is not None
             assert f"{way[-1].parent.span_id:016x}" == PARENT[36:52]
             check_attributes(found, job, server)
@@ -262,7 +262,7 @@ def test_spans_leave_by_otlp_when_it_is_switched_on(database: Database, tmp_path
 
     sent = [ExportTraceServiceRequest.FromString(body).resource_spans for _, body in _Collector.bodies]
     names = {s.name for each in sent for r in each for scope in r.scope_spans for s in scope.spans}
-    assert names == {"invoke_agent exported", "step 1 pay", "execute_tool pay"}
+    assert names == {"invoke_agent exported", "step pay", "execute_tool pay"}
     who = {a.key: a.value.string_value for a in sent[0][0].resource.attributes}
     assert (who["service.name"], who["service.instance.id"]) == ("desk", "w-1")
 
