@@ -53,6 +53,15 @@ class Api:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[bytes, dict[str, str]]:
         """Return an answer's body and headers. Errors: Denied, Refused, Conflict, Corrupt, Unusable."""
+        status, data, told = self.answer(method, path, body, headers)
+        if status >= 300:
+            raise _error(status, data)
+        return data, told
+
+    def answer(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Return an answer's status, body and headers, whatever the status. Errors: Unusable."""
         sent = {"Accept": "application/json", **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -62,9 +71,9 @@ class Api:
         request = urllib.request.Request(self.url + path, data, sent, method=method)
         try:
             with _opener.open(request, timeout=SECONDS) as answer:
-                return answer.read(), {k.lower(): v for k, v in answer.headers.items()}
+                return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
         except urllib.error.HTTPError as error:
-            raise _error(error.code, error.read()) from None
+            return error.code, error.read(), {}
         except (urllib.error.URLError, OSError, ssl.SSLError) as error:
             why = getattr(error, "reason", error)
             raise Unusable(f"can't reach {self.url} ({why}); is `aetheris serve` running there?") from None
