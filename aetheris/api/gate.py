@@ -88,13 +88,15 @@ async def _opened(request: Request, inner: Inner) -> Response:
 
 async def _who(service: Service, request: Request) -> Caller:
     host = request.client.host if request.client else ""
-    if (wait := service.strangers.wait(host)) > 0:
-        raise Answered(429, "too many requests without a valid token", {"Retry-After": str(max(1, round(wait)))})
     try:
         return await service.auth.caller(request.headers.get("authorization"))
     except Unauthenticated as error:
-        service.strangers.take(host)
         metrics.api_denied("401")
+        # Only who has no token is slowed: behind a proxy all come from one address.
+        if (wait := service.strangers.take(host)) > 0:
+            raise Answered(
+                429, "too many requests without a valid token", {"Retry-After": str(max(1, round(wait)))}
+            ) from None
         _log.info("request %s from %s: %s", request.state.request_id, host, error.cause)
         raise
 

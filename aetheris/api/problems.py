@@ -70,6 +70,8 @@ class Answered(Exception):
 def answered(error: Exception) -> Answered:
     """Return the answer that an error of ours means. What is no error of ours is a bug and says nothing of itself."""
     text = " ".join(str(error).split())[:500]
+    if type(error.__cause__).__module__.startswith("psycopg") and not isinstance(error, Unusable | Corrupt):
+        return _of_the_database(error)
     match error:
         case Answered():
             return error
@@ -92,6 +94,17 @@ def answered(error: Exception) -> Answered:
             return Answered(400, text)
         case _:
             return Answered(500, "a bug in Aetheris; the log has it under this request's id")
+
+
+def _of_the_database(error: Exception) -> Answered:
+    """Return what a refusal of PostgreSQL means. Its words name tables and processes: they are for the log."""
+    match error:
+        case Conflict():
+            return Answered(409, "another write came first; read again, and ask again")
+        case Denied():
+            return Answered(500, "a bug in Aetheris; the log has it under this request's id")
+        case _:
+            return Answered(400, "the store can't keep such a value (a NUL character, a number beyond its range)")
 
 
 def problem(answer: Answered, request_id: str) -> Response:

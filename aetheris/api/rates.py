@@ -29,10 +29,6 @@ class Rates:
         self._keep(name, left)
         return 0.0
 
-    def wait(self, name: str) -> float:
-        """Return what `take` would, without taking."""
-        return max(0.0, (1.0 - self._left(name)) / self._per_second)
-
     def _left(self, name: str) -> float:
         level, at = self._buckets.get(name, (self._burst, self._clock()))
         return min(self._burst, level + (self._clock() - at) * self._per_second)

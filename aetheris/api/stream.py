@@ -11,6 +11,7 @@ Source: WHATWG HTML, section 9.2 (server-sent events).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -84,7 +85,7 @@ async def _events(service: Service, caller: Caller, job: str, since: int) -> Asy
     beat = time.monotonic()
     yield b"retry: 1000\n\n"
     while not service.closing.is_set() and time.monotonic() < until:
-        if caller.expires_at is not None and time.time() >= caller.expires_at:
+        if not await _still(service, caller):
             yield b"event: expired\ndata: {}\n\n"
             return
         async with service.bound(caller) as connection:
@@ -104,6 +105,18 @@ async def _events(service: Service, caller: Caller, job: str, since: int) -> Asy
             beat = time.monotonic()
             yield b": still here\n\n"
         await _pause(service, REST_SECONDS if row.lease_owner is None else LOOK_SECONDS)
+
+
+async def _still(service: Service, caller: Caller) -> bool:
+    """Return whether the caller may look on: token, tenant and, for a guest, the grant."""
+    if caller.expires_at is not None and time.time() >= caller.expires_at:
+        return False
+    if await service.status(caller.tenant) != "active":
+        return False
+    if caller.guest_of is None:
+        return True
+    own = dataclasses.replace(caller, tenant=caller.guest_of, guest_of=None)
+    return await service.support_grant(own, caller.tenant) is not None
 
 
 async def _pause(service: Service, seconds: float) -> None:

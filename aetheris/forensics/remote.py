@@ -38,21 +38,38 @@ class Api:
         if place.scheme == "http" and place.hostname not in LOOPBACK:
             raise Refused(f"{url}: a token is not sent over plain http to another machine; use https")
         self.url = url.rstrip("/")
-        self._token = token if token is not None else os.environ.get("AETHERIS_TOKEN", "")
+        self._token = (token if token is not None else os.environ.get("AETHERIS_TOKEN", "")).strip()
+        if not self._token.isascii() or any(c.isspace() for c in self._token):
+            raise Refused("AETHERIS_TOKEN holds what no token does (spaces, or letters beyond ASCII)")
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the JSON at `path`."""
         given = urlencode({k: v for k, v in query.items() if v is not None}, doseq=True)
-        return json.loads(self.ask("GET", f"{path}?{given}" if given else path)[0])
+        return self._json(self.ask("GET", f"{path}?{given}" if given else path)[0])
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """Send `body` and return the JSON that comes back; `key` is an idempotency key."""
-        return json.loads(self.ask("POST", path, body or {}, {"Idempotency-Key": key} if key else {})[0])
+        return self._json(self.ask("POST", path, body or {}, {"Idempotency-Key": key} if key else {})[0])
+
+    def _json(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise Unusable(f"{self.url} answers something else than JSON: is it an Aetheris API?") from None
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[bytes, dict[str, str]]:
         """Return an answer's body and headers. Errors: Denied, Refused, Conflict, Corrupt, Unusable."""
+        status, data, told = self.answer(method, path, body, headers)
+        if status >= 300:
+            raise _error(status, data)
+        return data, told
+
+    def answer(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Return an answer's status, body and headers, whatever the status. Errors: Unusable."""
         sent = {"Accept": "application/json", **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -62,9 +79,9 @@ class Api:
         request = urllib.request.Request(self.url + path, data, sent, method=method)
         try:
             with _opener.open(request, timeout=SECONDS) as answer:
-                return answer.read(), {k.lower(): v for k, v in answer.headers.items()}
+                return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
         except urllib.error.HTTPError as error:
-            raise _error(error.code, error.read()) from None
+            return error.code, error.read(), {}
         except (urllib.error.URLError, OSError, ssl.SSLError) as error:
             why = getattr(error, "reason", error)
             raise Unusable(f"can't reach {self.url} ({why}); is `aetheris serve` running there?") from None

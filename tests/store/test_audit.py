@@ -151,6 +151,24 @@ def test_an_entry_beside_the_head_is_refused(database: Database, seq: int, why: 
     run(body)
 
 
+def test_a_line_that_its_leaf_does_not_hash_is_refused(database: Database) -> None:
+    """Also where number and head are right: what is stored can be checked by anybody, from the first day on."""
+
+    async def body() -> None:
+        await found(database, "a")
+        async with await database.connect("worker") as connection:
+            with pytest.raises(psycopg.Error) as refused:
+                await connection.execute(
+                    "WITH head AS (INSERT INTO aetheris.audit_heads (tenant_id, head_seq, head_leaf)"
+                    " VALUES ('a', 1, '\\x00') RETURNING tenant_id)"
+                    " INSERT INTO aetheris.audit_log (tenant_id, seq, leaf, line)"
+                    " SELECT tenant_id, 1, '\\x00', 'x' FROM head"
+                )
+            assert refused.value.sqlstate == "AE002"
+
+    run(body)
+
+
 EDITED = "replace(line, 'user/x', 'user/y')"
 
 
@@ -182,7 +200,6 @@ def test_tampering_past_every_trigger_is_found_and_named(database: Database, tam
                 as_superuser,
                 database,
                 "ALTER TABLE aetheris.audit_log DISABLE TRIGGER USER",
-                "ALTER TABLE aetheris.audit_log DROP CONSTRAINT audit_log_leaf",
                 text,
             )
             async with as_tenant(pool, "a") as connection:

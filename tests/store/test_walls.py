@@ -196,3 +196,22 @@ def test_a_connection_that_comes_back_carries_no_tenant(database: Database) -> N
                 assert await (await connection.execute("SELECT * FROM aetheris.tenants")).fetchall() == []
 
     run(body)
+
+
+def test_a_login_that_is_a_member_of_the_app_alone_is_enough(database: Database) -> None:
+    """What the manual advises for the API: whoever gets SQL past it can become nobody else."""
+    as_superuser(database, "CREATE ROLE api_login LOGIN NOSUPERUSER", "GRANT aetheris_app TO api_login")
+    try:
+        own = Database(psycopg.conninfo.make_conninfo(database.admin_dsn, user="api_login"))
+
+        async def body() -> None:
+            async with ae.AsyncSystem(database=own, tenant="a") as system:
+                assert await system.listing() == []
+            async with await own.connect("app") as connection:
+                for role in ("aetheris_worker", "aetheris_owner", "aetheris_mirror"):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        await connection.execute(f"SET ROLE {role}")
+
+        run(body)
+    finally:
+        as_superuser(database, "REVOKE aetheris_app FROM api_login", "DROP ROLE api_login")

@@ -27,10 +27,12 @@ def test_check_names_the_line_and_leaves_with_two(tmp_path: Path) -> None:
 
 def test_check_says_what_nothing_reads_yet(tmp_path: Path) -> None:
     """A key that is taken and does nothing would be a lie."""
-    (tmp_path / "other.yaml").write_text("api: {port: 8081}\nworker: {concurrency: 4}\n")
+    (tmp_path / "other.yaml").write_text(
+        "rate_limits: {llm: {desk: {tokens_per_minute: 9}}}\nworker: {concurrency: 4}\n"
+    )
     done = aetheris(tmp_path, "--config", "other.yaml", "config", "check", "--json")
     assert done.returncode == 0
-    assert json.loads(done.stdout)["not_read_yet"] == ["api.port", "api.middleware.jwt_key"]
+    assert json.loads(done.stdout)["not_read_yet"] == ["rate_limits.llm.desk.tokens_per_minute"]
 
 
 def test_show_says_what_is_in_force_and_no_secret(tmp_path: Path) -> None:
