@@ -225,10 +225,6 @@ class Monitoring(_Section):
     tracing: Tracing = Tracing()
 
 
-#: Keys that are checked, and that nothing reads yet: `config check` says so.
-NOT_READ_YET: tuple[str, ...] = ()
-
-
 class Config(_Section):
     """The whole file."""
 
@@ -269,11 +265,6 @@ class Config(_Section):
         shown: dict[str, Any] = self.model_dump(mode="python")
         return {k: _masked(v) for k, v in shown.items()}
 
-    def not_read(self) -> list[str]:
-        """Return the keys set here that nothing reads yet."""
-        paths = list(_paths(self.model_dump(exclude_unset=True), ""))
-        return [p for p in paths if any(p == n or p.startswith(f"{n}.") for n in NOT_READ_YET)]
-
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
@@ -294,11 +285,3 @@ def _masked(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return "(set, not shown)" if isinstance(value, SecretStr) else value
-
-
-def _paths(value: Any, above: str) -> Any:
-    if not isinstance(value, dict) or not value:
-        yield above
-        return
-    for key, below in value.items():
-        yield from _paths(below, f"{above}.{key}" if above else str(key))

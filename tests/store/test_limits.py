@@ -282,8 +282,8 @@ def test_a_wait_comes_before_the_start_record_and_is_told_in_it(database: Databa
 
     async def work() -> None:
         async with ae.AsyncSystem(database=database) as system:
-            await serving(system, Written(pay=Limit(qps=5)))
             ids = [await system.submit(payer, str(n)) for n in range(4)]
+            await serving(system, Written(pay=Limit(qps=5)))  # all four ask at once
             await system.wait(ids, seconds=20)
             waits = []
             for job in ids:
