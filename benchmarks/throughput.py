@@ -3,10 +3,11 @@
 One embedded PostgreSQL with everything that durability asks for switched on.
 In one run, ROUNDS times in turn: our own append statement with the same rows
 ready made on one connection (the ceiling), 100 concurrent jobs of `once`
-steps, and of `none` steps. Then DBOS, in a process and a database of its own,
-at several concurrencies: its best counts. At the end the whole record is
-mirrored and every check runs over it: a figure of a broken run is no figure.
-Each figure is the best of its rounds.
+steps, and of `none` steps, and DBOS, in a process and a database of its own:
+in the first round at every concurrency, then at the two that did best. At the
+end the whole record is mirrored and every check runs over it: a figure of a
+broken run is no figure. Rates are the best of their rounds; a ratio is the
+median of the rounds', so that what else the machine does counts on both sides.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,24 +66,27 @@ def run() -> dict[str, object]:
 
 
 async def _measure(home: Path) -> dict[str, object]:
-    best = {"pg_ceiling": 0.0, "once": 0.0, "none": 0.0}
+    rounds: list[dict[str, float]] = []
+    ways: dict[str, float] = {}
     figures: dict[str, object] = {}
     async with ae.AsyncSystem(home=home) as system:
         async with await system.database.connect("app") as connection:
             figures |= await health.durability(connection)
         heap.settle()  # as `aetheris worker` does
+        assert system.database.embedded is not None
+        url = database_of(system.database.embedded, "peer")
         for _ in range(ROUNDS):
             rate, rows, size = await _ceiling(system)
             figures |= {"rows_per_step": rows, "bytes_per_step": size}
-            best["pg_ceiling"] = max(best["pg_ceiling"], rate)
-            best["once"] = max(best["once"], await steps_per_second(system, bumper))
-            best["none"] = max(best["none"], await steps_per_second(system, looker))
-        figures |= {f"{name}_steps_per_s": round(rate) for name, rate in best.items()}
-        peer = await _peer(system)
+            once, none = await steps_per_second(system, bumper), await steps_per_second(system, looker)
+            peer = await _peer(url, sorted(ways, key=lambda way: -ways[way])[:2])
+            ways = {way: max(rate, ways.get(way, 0.0)) for way, rate in (ways | peer).items()}
+            rounds.append({"pg_ceiling": rate, "once": once, "none": none, "dbos": max(peer.values())})
         figures |= await mirrored_and_checked(system.database, home / "lake")
-    figures |= peer
-    figures["ratio_to_ceiling"] = round(best["once"] / best["pg_ceiling"], 3)
-    figures["ratio_to_dbos"] = round(best["once"] / float(str(peer["dbos_steps_per_s"])), 1)
+    figures |= {f"{name}_steps_per_s": round(max(r[name] for r in rounds)) for name in rounds[0]}
+    figures["dbos_by_concurrency"] = {way: round(rate) for way, rate in ways.items()}
+    for name, other in (("ceiling", "pg_ceiling"), ("dbos", "dbos")):
+        figures[f"ratio_to_{name}"] = round(statistics.median(r["once"] / r[other] for r in rounds), 2)
     return figures
 
 
@@ -109,19 +115,12 @@ async def _ceiling(system: ae.AsyncSystem) -> tuple[float, int, int]:
     return measured
 
 
-async def _peer(system: ae.AsyncSystem) -> dict[str, object]:
-    assert system.database.embedded is not None
-    url = database_of(system.database.embedded, "peer")
+async def _peer(url: str, ways: Sequence[str]) -> dict[str, float]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.throughput_dbos", url, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.throughput_dbos", url, *ways, stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     if process.returncode:
         raise Corrupt(f"DBOS ended with {process.returncode}")
     rates: dict[str, float] = json.loads(said.splitlines()[-1])
-    best = max(rates, key=lambda name: rates[name])
-    return {
-        "dbos_steps_per_s": round(rates[best]),
-        "dbos_best_at": best,
-        "dbos_by_concurrency": {name: round(rate) for name, rate in rates.items()},
-    }
+    return rates

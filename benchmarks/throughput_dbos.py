@@ -1,8 +1,8 @@
 """The peer's side of `throughput`: durable steps per second of one DBOS process, by kind and concurrency.
 
-    python -m benchmarks.throughput_dbos URL
+    python -m benchmarks.throughput_dbos URL [WAY...]
 
-Prints one JSON object, "async 32" -> steps per second.
+Prints one JSON object, "async 32" -> steps per second, for the ways given or for all.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def main() -> None:
         }
     )
     DBOS.launch()
+    every = [f"{kind} {jobs}" for jobs in CONCURRENCIES for kind in ("threads", "async")]
     rates = {}
-    for jobs in CONCURRENCIES:
-        rates[f"threads {jobs}"] = threads(jobs)
-        rates[f"async {jobs}"] = asyncio.run(tasks(jobs))
+    for way in sys.argv[2:] or every:
+        kind, jobs = way.split()
+        rates[way] = threads(int(jobs)) if kind == "threads" else asyncio.run(tasks(int(jobs)))
     print(json.dumps(rates), flush=True)
     DBOS.destroy()
 

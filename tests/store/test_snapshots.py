@@ -146,25 +146,29 @@ def test_the_timer_takes_snapshots_of_jobs_in_hand_and_at_rest_without_disturbin
     run(work)
 
 
-def test_a_worker_takes_snapshots_by_itself_by_timer_and_at_checkpoints(database: Database) -> None:
-    """Nobody has to remember to."""
+@pytest.mark.parametrize(
+    ("agent", "value", "settings", "kind"),
+    [
+        (payer, 30, Snapshots(interval=0.1, event_threshold=15, keep_latest=2), "timer"),
+        (counter, 0, Snapshots(event_threshold=15), "checkpoint"),
+    ],
+    ids=["timer", "checkpoint"],
+)
+def test_a_worker_takes_snapshots_by_itself(
+    database: Database, agent: ae.Agent, value: int, settings: Snapshots, kind: str
+) -> None:
+    """By the clock, and soon after a checkpoint: nobody has to remember to."""
 
     async def work() -> None:
         async with ae.AsyncSystem(database=database) as system, await database.connect("worker") as connection:
-            settings = Snapshots(interval=0.1, event_threshold=15, keep_latest=2)
-            await system.start_worker([payer, counter], ae.Settings(poll_seconds=0.1, snapshot=settings))
-            timed = system.tenant, await system.submit(payer, 30)
-            resumed = system.tenant, await system.submit(counter, 0)
-            kinds: set[str] = set()
-            while kinds != {"timer", "checkpoint"} or len(await stored(connection, timed)) < 1:
+            await system.start_worker([agent], ae.Settings(poll_seconds=0.1, snapshot=settings))
+            key = system.tenant, await system.submit(agent, value)
+            while not (found := await snapshots.folds(connection, key)):
                 await asyncio.sleep(0.02)
-                for key in (timed, resumed):
-                    found = await snapshots.folds(connection, key)
-                    assert len(found) <= 2
-                    kinds |= {f.kind for f in found}
-            for key in (timed, resumed):
-                await system.operator.signal(key[1], "go")
-                await ended(system, key[1])
+            assert {f.kind for f in found} == {kind}
+            assert len(found) <= settings.keep_latest
+            await system.operator.signal(key[1], "go")
+            await ended(system, key[1])
 
     run(work)
 
