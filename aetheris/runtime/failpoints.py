@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 from aetheris.domain.errors import Refused
 
@@ -46,7 +47,9 @@ def reach(name: str) -> None:
         return
     if _action == "exit":
         os._exit(86)
-    os.kill(os.getpid(), signal.SIGKILL if _action == "kill" else signal.SIGSTOP)
+    # To this very thread: sent to the process, another thread may take it, and this one would go on for a moment,
+    # into the effect that the point stands before (seen: stopped with the world's lock in hand).
+    signal.pthread_kill(threading.get_ident(), signal.SIGKILL if _action == "kill" else signal.SIGSTOP)
 
 
 _arm(os.environ.get("AETHERIS_FAILPOINT", ""))
