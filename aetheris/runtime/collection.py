@@ -62,19 +62,27 @@ class Collected:
 class Collector:
     """Takes finished jobs older than `days` out of the store, whose lake is in the folder `lake`.
 
-    With `signer`, a seal that is signed must be signed by that key: a job whose
-    seal is not stays, and is counted.
+    Age is reckoned from `as_of`, or from now. With `signer`, a seal that is
+    signed must be signed by that key: a job whose seal is not stays, and is counted.
     """
 
     def __init__(
-        self, database: Database, lake: Path, *, days: int, batch: int = 1000, by: str, signer: Signer | None = None
+        self,
+        database: Database,
+        lake: Path,
+        *,
+        days: int,
+        batch: int = 1000,
+        by: str,
+        signer: Signer | None = None,
+        as_of: datetime | None = None,
     ) -> None:
         if not 1 <= days <= DAYS_MOST:
             raise Refused(f"a retention of {days} days makes no sense: give 1 to {DAYS_MOST}")
         if not 1 <= batch <= 100_000:
             raise Refused(f"batches of {batch} jobs make no sense: give 1 to 100000")
         self._database, self._folder, self._by = database, lake, by
-        self._days, self._batch = days, batch
+        self._days, self._batch, self._as_of = days, batch, as_of
         self._signer = signer.public if signer is not None else None
         self._hashed: set[str] = set()
 
@@ -88,7 +96,7 @@ class Collector:
         async with await self._database.connect("keeper") as connection:
             if not dry_run and not await retention.alone(connection):
                 raise Conflict("another collection is under way: let it end")
-            before = await retention.cutoff(connection, self._days)
+            before = await retention.cutoff(connection, self._days, self._as_of)
             for standing, (jobs, _) in (await retention.survey(connection, before)).items():
                 if standing != "due":
                     done.kept[standing] += jobs

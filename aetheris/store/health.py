@@ -61,3 +61,14 @@ async def retention(connection: Connection) -> dict[str, int]:
         row = await cursor.fetchone()
     assert row is not None
     return dict(row)
+
+
+async def table_bytes(connection: Connection) -> dict[str, int]:
+    """Return what each table takes on disk, its indexes included."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT relname, pg_total_relation_size(c.oid) AS bytes FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'aetheris' AND c.relkind = 'r'"
+            " ORDER BY relname"
+        )
+        return {r["relname"]: r["bytes"] async for r in cursor}

@@ -82,10 +82,12 @@ async def tenants(connection: Connection) -> list[str]:
         return [r["tenant_id"] async for r in cursor]
 
 
-async def cutoff(connection: Connection, days: int) -> datetime:
-    """Return the moment `days` ago, by the database's clock."""
+async def cutoff(connection: Connection, days: int, as_of: datetime | None = None) -> datetime:
+    """Return the moment `days` before `as_of`, or before now by the database's clock."""
     with translated():
-        cursor = await connection.execute("SELECT clock_timestamp() - %s * interval '1 day' AS before", [days])
+        cursor = await connection.execute(
+            "SELECT coalesce(%s::timestamptz, clock_timestamp()) - %s * interval '1 day' AS before", [as_of, days]
+        )
         row = await cursor.fetchone()
     assert row is not None
     found: datetime = row["before"]
