@@ -87,7 +87,8 @@ class _Render:
         exception = plain.pop("exception", "")
         plain.pop("logger", None)
         plain.pop("span_id", None)
-        about = " ".join(f"{k}={str(v)[:8] if k in ('job', 'trace_id') else v}" for k, v in plain.items())
+        short = {k: str(v)[:8] if k in ("job", "trace_id") else v for k, v in sorted(plain.items(), key=_place)}
+        about = " ".join(f"{k}={v}" for k, v in short.items())
         return f"{at} {str(level).upper():<7} {said}{f'  [{about}]' if about else ''}" + (
             f"\n{exception}" if exception else ""
         )
@@ -98,3 +99,11 @@ def _text(value: Any) -> Any:
         # Half a surrogate pair can't be written.
         return value.encode("utf-8", "backslashreplace").decode()
     return value if isinstance(value, int | float | bool) or value is None else str(value)
+
+
+#: What a line is about, in the order in which people look for it; anything else after these.
+_ORDER = ("tenant", "job", "step", "epoch", "agent")
+
+
+def _place(item: tuple[str, Any]) -> tuple[int, str]:
+    return (_ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER), item[0])
