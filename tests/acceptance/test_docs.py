@@ -1,0 +1,247 @@
+"""The manuals: every command in them is one that there is, the tutorial runs as it stands, and the site builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+
+from aetheris.cli.main import cli
+from aetheris.domain.events import TYPES
+from aetheris.store.database import Database
+from tools import reference
+from tools.words import EVENTS, KEYS
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+MANUALS = sorted([ROOT / "README.md", *(p for p in ROOT.glob("docs/*.md") if p.name != "decisions.md")])
+#: A fenced block, the HTML comment before it, and the fence's language.
+BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+JOB_ID = re.compile(r"\b[0-9a-z]{40}\b")
+#: Stands in the manuals for the start of the reader's own job's id.
+STAND_IN = "7kq2"
+AT_REST = "SELECT count(*) FROM aetheris.jobs WHERE status IN (0, 1, 7) OR inbox > 0"
+
+
+def blocks(path: Path) -> Iterator[re.Match[str]]:
+    """Every fenced block of a manual."""
+    return BLOCK.finditer(path.read_text())
+
+
+def shown(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a block, each with the lines of output shown under it; without `$` every line is a command."""
+    lines = text.splitlines()
+    if not any(line.startswith("$ ") for line in lines):
+        return [(line, []) for line in lines if line.strip()]
+    found: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif line.strip() and found:
+            found[-1][1].append(line)
+    return found
+
+
+@dataclass
+class Reader:
+    """Somebody who types what a manual says, in one terminal."""
+
+    cwd: Path
+    env: dict[str, str]
+    dsn: str
+    job: str = ""
+    jobs: set[str] = field(default_factory=set)
+
+    def follow(self, path: Path) -> int:
+        """Do what the marked blocks say, in order; return how many commands were run."""
+        count = 0
+        for block in blocks(path):
+            mark = block["mark"] or ""
+            if mark.startswith("file "):
+                (self.cwd / mark.removeprefix("file ")).write_text(block["text"])
+            if not mark.startswith("run"):
+                continue
+            last = int(mark.rpartition(" ")[2]) if "exit" in mark else 0
+            commands = shown(block["text"])
+            for number, (command, lines) in enumerate(commands, 1):
+                said, code = self.type(command)
+                assert code == (last if number == len(commands) else 0), (command, said)
+                self.compare(command, lines, said)
+            count += len(commands)
+        return count
+
+    def type(self, command: str) -> tuple[str, int]:
+        """Run one command in the terminal's folder and environment; return what it says, and its exit code."""
+        words = command.replace(STAND_IN, self.job[:12] or STAND_IN).replace(".venv/bin/aetheris", "aetheris")
+        after = self.cwd.parent / "after"
+        script = f"{words}\nrc=$?; env -0 > {after}.env; pwd > {after}.cwd; exit $rc\n"
+        started = subprocess.Popen(
+            ["bash", "-c", script], cwd=self.cwd, env=self.env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        if command.endswith("# Ctrl-C"):
+            self.interrupt(started)
+        said = started.communicate(timeout=60)[0]
+        self.cwd = Path(Path(f"{after}.cwd").read_text().strip())
+        pairs = Path(f"{after}.env").read_text().split("\0")
+        self.env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        self.jobs |= (found := set(JOB_ID.findall(said)))
+        self.job = found.pop() if len(found) == 1 else self.job
+        assert "Traceback" not in said, said
+        return said, started.returncode
+
+    def interrupt(self, started: subprocess.Popen[str]) -> None:
+        """Press Ctrl-C once every job is at rest."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for _ in range(400):
+                row = connection.execute(AT_REST).fetchone()
+                if row == (0,):
+                    break
+                time.sleep(0.1)
+        time.sleep(0.5)  # a worker that finds nothing to do may not listen for signals yet
+        subprocess.run(["pkill", "-INT", "-P", str(started.pid)], check=True)
+
+    def compare(self, command: str, lines: list[str], said: str) -> None:
+        """Hold each line shown to the output: the same words in the same order, whatever the figures and names."""
+        left = iter([self.shape(line) for line in said.splitlines()])
+        for line in lines:
+            if line != "...":
+                assert self.shape(line) in left, (command, line, said)
+
+    def shape(self, line: str) -> str:
+        """What of a line is the same for every reader."""
+        line = re.sub(r"serves (\w+) at .*", r"serves \1", line)
+        line = re.sub(r"[\d.,:]+ (µs|ms|s|min|h|d)\b", "TIME", line)
+        words = [self.word(w) for w in line.split()]
+        return " ".join(words)
+
+    def word(self, word: str) -> str:
+        """A figure, a name of the machine or of a job stands for any other."""
+        bare = word.rstrip("…,.")
+        if re.search(r"\d", bare) and not re.fullmatch(r"[a-z-]+\d*\.?[a-z]*|acme-2026.*", bare):
+            return "N"
+        if bare.startswith("user/") or bare.endswith("/lake") or (len(bare) >= 4 and any(j.startswith(bare) for j in self.jobs)):
+            return "N"
+        return word
+
+
+@pytest.fixture
+def reader(tmp_path: Path, database: Database) -> Reader:
+    """A newcomer in an empty folder with an empty home."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    home.mkdir()
+    env = {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "AETHERIS_DSN": database.admin_dsn,
+        "AETHERIS_HOME": str(home / ".aetheris"),
+        "USER": os.environ.get("USER", ""),
+    }
+    return Reader(work, env, database.admin_dsn)
+
+
+def test_the_tutorial_runs_as_it_stands(reader: Reader) -> None:
+    """Somebody's first ten minutes: each command, its exit code, and the lines that are shown under it."""
+    assert reader.follow(ROOT / "docs" / "tutorial.md") >= 20
+
+
+def test_the_readmes_five_minutes_run_as_they_stand(reader: Reader) -> None:
+    """The first thing that anybody types after `make demo`."""
+    said, code = reader.type("aetheris demo")
+    assert code == 0, said
+    said, _ = reader.type("aetheris jobs --json --limit 1")
+    assert JOB_ID.search(said)
+    assert reader.follow(ROOT / "README.md") >= 6
+
+
+def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
+    """A check of shown output that lets anything pass would be none."""
+    reader.compare("x", ["sealed     3 jobs"], "sealed     1 jobs\n")
+    with pytest.raises(AssertionError):
+        reader.compare("x", ["sealed     1 job", "closed     1 job"], "sealed     1 job\n")
+    with pytest.raises(AssertionError):
+        reader.compare("x", ["drained    1 completed"], "drained    1 parked\n")
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """The words of each `aetheris ...` that a manual's blocks show."""
+    for block in re.finditer(r"^(?:```\w*\n(.*?)^```$|((?:^    .+\n)+))", path.read_text(), re.MULTILINE | re.DOTALL):
+        for line in re.sub(r"\\\n\s*", " ", block[1] or block[2]).splitlines():
+            for part in re.split(r"&&|;|\$\(", line.strip().removeprefix("$ ")):
+                found = re.match(r"\s*(?:[A-Z_]+=\S+ )*(?:export \w+=)?(?:\S*/bin/)?aetheris (?P<words>[^)#|]*)", part)
+                if found and (words := shlex.split(found["words"])):
+                    yield words
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda p: p.name)
+def test_every_command_in_a_manual_is_one_that_there_is(path: Path) -> None:
+    """An option that was renamed is found here, not by an operator at night."""
+    for words in commands(path):
+        try:
+            context = cli.make_context("aetheris", list(words))
+            rest = [*context._protected_args, *context.args]
+            command: click.Command = cli
+            while rest and isinstance(command, click.Group):
+                name = rest[0]
+                found = command.get_command(context, name)
+                assert found is not None, f"{path.name}: aetheris {' '.join(words)}: no command {name!r}"
+                command = found
+                context = command.make_context(name, rest[1:], parent=context)
+                rest = [*context._protected_args, *context.args] if isinstance(command, click.Group) else []
+        except click.ClickException as error:
+            pytest.fail(f"{path.name}: aetheris {' '.join(words)}: {error.format_message()}")
+
+
+def test_the_reference_is_what_the_code_makes() -> None:
+    """Committed pages that are older than the code would be believed."""
+    stale = [path.name for path, text in reference.made().items() if not path.exists() or path.read_text() != text]
+    assert not stale, f"{stale}: run `make reference`"
+
+
+def test_every_key_and_event_type_has_its_words() -> None:
+    """And no word stands for what is gone."""
+    assert set(KEYS) == {key for key, _ in reference.keys()}
+    assert set(EVENTS) == set(TYPES)
+
+
+def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """A dead link fails the build; a page that asks another host would tell it who reads."""
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    asked = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=["'](?:https?:)?//[^"']*""")
+    assert not {found for page in pages for found in asked.findall(page.read_text())}
+    styles = [p for p in site.rglob("*.css") if re.search(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", p.read_text())]
+    assert not styles
+
+
+SYMPTOM = re.compile(r"^### `(.+)`$", re.MULTILINE)
+
+
+def test_every_symptom_is_one_that_the_code_prints() -> None:
+    """A message that was reworded must not leave its reader without an answer."""
+    sources = [re.sub(r'"\n\s+f?"', "", p.read_text()) for p in ROOT.glob("aetheris/**/*.py")]
+    said = "\n".join(sources)
+    symptoms = SYMPTOM.findall((ROOT / "docs" / "troubleshooting.md").read_text())
+    assert len(symptoms) > 20
+    for symptom in symptoms:
+        for part in symptom.split("…"):
+            words = part.strip(" :;,")
+            assert words in said, f"{words!r} of {symptom!r} is printed nowhere"
