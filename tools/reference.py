@@ -37,7 +37,8 @@ UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 def command_line() -> str:
     """Every command, as its --help tells it."""
     out = ["# Command line", "", _PREFACE_CLI, ""]
-    root = click.Context(cli, info_name="aetheris", terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH)
+    settings = {**cli.context_settings, "terminal_width": HELP_WIDTH, "max_content_width": HELP_WIDTH}
+    root = click.Context(cli, info_name="aetheris", **settings)
     out += ["```text", cli.get_help(root).rstrip(), "```", ""]
     for name in sorted(COMMANDS):
         command = cli.get_command(root, name)
@@ -48,9 +49,7 @@ def command_line() -> str:
 
 
 def _with_below(command: click.Command, name: str, above: click.Context) -> Iterator[tuple[str, click.Context]]:
-    context = click.Context(
-        command, info_name=name, parent=above, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
-    )
+    context = click.Context(command, info_name=name, parent=above)
     yield name, context
     if isinstance(command, click.Group):
         for below in sorted(command.commands):
