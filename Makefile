@@ -42,7 +42,7 @@ lint: $(DEV)     ## ruff, mypy strict, import rules
 	$(BIN)/lint-imports
 
 docs: $(DEV)     ## the manuals as a site in build/docs, every link checked
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 	@echo "build/docs/index.html"
 
 reference: $(DEV) ## make docs/reference anew from the code

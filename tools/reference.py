@@ -18,8 +18,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from aetheris.api.app import DECLARED
 from aetheris.api.access import ROUTES
+from aetheris.api.app import DECLARED
 from aetheris.cli.main import COMMANDS, cli
 from aetheris.domain.durations import seconds_of
 from aetheris.domain.events import FORMAT, TERMINAL_TYPES, TYPES
@@ -143,7 +143,9 @@ def metric_names() -> str:
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)
             rows.append([f"`{name}`", family.type, labels, family.documentation])
     table = _table(["metric", "type", "labels", "what it counts"], sorted(rows))
-    buckets = [(n, getattr(metrics, n)) for n in ("DEFAULT_BUCKETS", "LATENCY_BUCKETS", "PARKED_BUCKETS", "WAIT_BUCKETS")]
+    buckets = [
+        (n, getattr(metrics, n)) for n in ("DEFAULT_BUCKETS", "LATENCY_BUCKETS", "PARKED_BUCKETS", "WAIT_BUCKETS")
+    ]
     listed = "\n".join(f"- {n.lower().replace('_', ' ')}: {', '.join(map(str, bounds))}" for n, bounds in buckets)
     return f"# Metrics\n\n{_PREFACE_METRICS}\n\n{table}\n\n## Buckets, in seconds\n\n{listed}\n"
 

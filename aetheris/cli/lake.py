@@ -22,7 +22,7 @@ from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
 from aetheris.runtime import logs
 from aetheris.runtime.housekeeping import duties, keep
-from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.mirror import Discrepancy, Round, follow, mirror_once
 from aetheris.runtime.resource import resource
 from aetheris.runtime.sealing import signer_of
 from aetheris.runtime.submit import whoami
@@ -34,6 +34,8 @@ lake_option = click.option(
     "--lake", "place", type=click.Path(path_type=Path), help="The lake's folder.  [default: AETHERIS_HOME/lake]"
 )
 ROWS_SHOWN = 5
+#: How a store that was set back differs from its lake.
+_TOLD = {"lacking": "lacks {} that the lake has", "differs": "has {} otherwise than the lake"}
 
 
 def lake_folder(place: Path | None) -> Path:
@@ -57,11 +59,7 @@ def mirror(place: Path | None, following: bool, screen: Screen) -> None:
     rounds = with_system(lambda system: _mirror(system, folder, following, screen))
     for round_ in rounds[-1:]:
         for told in round_.discrepancies:
-            screen.line(
-                f"{told.table}: the store is {told.kind} {plural(told.count, 'row')} that the lake has, "
-                f"such as {', '.join(told.first[:3])}",
-                style="yellow",
-            )
+            screen.line(told_of(told), style="yellow")
     screen.json([_round(r, folder) for r in rounds])
 
 
@@ -94,6 +92,12 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
         return rounds
     finally:
         lake.close()
+
+
+def told_of(found: Discrepancy) -> str:
+    """Return one line on how a store that was set back differs from its lake."""
+    how = _TOLD[found.kind].format(plural(found.count, "row"))
+    return f"{found.table}: the store {how}, such as {', '.join(found.first[:3])}"
 
 
 def tell_round(round_: Round, folder: Path, screen: Screen) -> None:

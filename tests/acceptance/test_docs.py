@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,9 +18,12 @@ import click
 import psycopg
 import pytest
 
+from aetheris.cli.lake import told_of
 from aetheris.cli.main import cli
 from aetheris.domain.events import TYPES
+from aetheris.runtime.mirror import Discrepancy
 from aetheris.store.database import Database
+from aetheris.store.embedded import ADMIN, Embedded
 from tools import reference
 from tools.words import EVENTS, KEYS
 
@@ -175,6 +180,75 @@ def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
         reader.compare("x", ["drained    1 completed"], "drained    1 parked\n")
 
 
+def test_the_logins_of_a_managed_server_may_what_the_manual_says_and_no_more(tmp_path: Path) -> None:
+    """An administrator who is no superuser prepares it; a worker's login can take nothing away, and is told why."""
+    manual = (ROOT / "docs" / "deployment.md").read_text()
+    as_admin, as_migrator = (
+        re.search(rf"<!-- sql {who} -->\n```sql\n(.*?)```", manual, re.DOTALL)[1]  # type: ignore[index]
+        for who in ("administrator", "aetheris_migrator")
+    )
+    folder = Path(tempfile.mkdtemp(prefix="aetheris-managed-", dir="/tmp"))
+    folder.chmod(0o755)
+    running = Embedded(folder / "home").start()
+
+    def dsn(user: str, name: str = "agents") -> str:
+        return psycopg.conninfo.make_conninfo(running.dsn(ADMIN), user=user, dbname=name)
+
+    def execute(where: str, statements: str) -> None:
+        with psycopg.connect(where, autocommit=True) as connection:
+            for statement in re.sub("--.*", "", statements).split(";"):
+                if statement.strip():
+                    connection.execute(statement.encode())
+
+    def run(user: str, *words: str) -> tuple[str, int]:
+        env = {**os.environ, "AETHERIS_DSN": dsn(user), "AETHERIS_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [BIN / "aetheris", *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr, done.returncode
+
+    try:
+        execute(running.dsn(ADMIN), "CREATE ROLE administrator LOGIN CREATEDB CREATEROLE")
+        execute(dsn("administrator", "postgres"), as_admin)
+        assert run("aetheris_migrator", "init")[1] == 0
+        execute(dsn("aetheris_migrator"), as_migrator)
+        assert run("desk_worker", "init", "desk")[1] == 0
+        (tmp_path / "ticket.json").write_text('{"booking": "4WQ150", "cents": 4200}')
+        said, code = run("desk_worker", "submit", "desk.agents:desk", "-i", "ticket.json", "--wait")
+        assert (code, "completed" in said) == (0, True), said
+        assert run("desk_mirror", "mirror")[1] == 0
+        assert "sealed     1 job" in run("desk_mirror", "seal")[0]
+        said, code = run("desk_worker", "gc", "--dry-run")
+        assert (code, "may not act as aetheris_keeper" in said) == (1, True), said
+        assert "completed" in run("desk_api", "jobs")[0]
+    finally:
+        running.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
+    """mkdocs with --quiet counts no warning, and would pass anything."""
+    (tmp_path / "mkdocs.yml").write_text((ROOT / "mkdocs.yml").read_text().partition("nav:\n")[0])
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("# A\n\n[b](#b)\n")
+    done = subprocess.run(
+        [BIN / "mkdocs", "build", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no such anchor" in done.stderr
+
+
+def test_what_the_mirror_says_after_a_restore_is_what_the_manual_shows() -> None:
+    """It was `the store is differs 5 rows`."""
+    assert (
+        told_of(Discrepancy("events", "lacking", 214, ("acme 7kq2dg06… 9",)))
+        in (ROOT / "docs" / "operations.md").read_text()
+    )
+    assert told_of(Discrepancy("cells", "differs", 1, ("a",))) == (
+        "cells: the store has 1 row otherwise than the lake, such as a"
+    )
+
+
 def test_a_command_that_needs_no_lake_does_not_wait_for_it_to_load() -> None:
     """The lake's libraries take longer to import than `aetheris jobs` takes in all."""
     program = "import sys, aetheris.cli.jobs, aetheris.cli.submit; sys.exit('pyiceberg' in sys.modules)"
@@ -226,7 +300,7 @@ def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewher
     """A dead link fails the build; a page that asks another host would tell it who reads."""
     site = tmp_path / "site"
     done = subprocess.run(
-        [BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+        [BIN / "mkdocs", "build", "--strict", "--site-dir", site],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
