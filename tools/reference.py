@@ -61,14 +61,14 @@ def configuration() -> str:
     """Every key: its type, its default, what it does."""
     env = {key: name for name, key in SECRETS.items()}
     rows = []
-    for key, field in keys():
+    for key, field in every_key():
         about = KEYS[key] + (f"; `{env[key]}` in the environment wins" if key in env else "")
         rows.append([f"`{key}`", _kind(field), _default(field), about])
     table = _table(["key", "value", "default", "what it does"], rows)
     return f"# Configuration\n\n{_PREFACE_CONFIG}\n\n{table}\n"
 
 
-def keys(model: type[BaseModel] = Config, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def every_key(model: type[BaseModel] = Config, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield each key of the configuration with its field; NAME stands for names of the user's own."""
     for name, field in model.model_fields.items():
         path = f"{above}.{name}" if above else name
@@ -76,7 +76,7 @@ def keys(model: type[BaseModel] = Config, above: str = "") -> Iterator[tuple[str
         if get_origin(below) is dict:
             below, named = get_args(below)[1], True
         if isinstance(below, type) and issubclass(below, BaseModel):
-            yield from keys(below, f"{path}.NAME" if named else path)
+            yield from every_key(below, f"{path}.NAME" if named else path)
         else:
             yield path, field
 
@@ -200,20 +200,21 @@ _PREFACE_CLI = """`aetheris COMMAND --help` says the same. With `--json` a comma
 Exit codes: 0 done; 1 a check or verification failed, or something broke; 2 the input can't be used; 3 (`verify`)
 self-consistent, but by no key that you gave; 130 interrupted. An error is one line on standard error: what, where,
 what to do."""
-_PREFACE_CONFIG = """`aetheris.yaml` is found by `--config`, else `CONFIG_PATH`, else in the current folder.
-`aetheris config check` finds what is wrong with file and line; `aetheris config show` prints what is in force. NAME is
-a tool, a provider or a model of your own; `_default` stands for every tool or provider without an entry. A duration is
-a number of seconds or `30s`, `15m`, `4h`, `2d`, `1h30m`. An empty default means: not set."""
-_PREFACE_METRICS = """Served by workers on `monitoring.prometheus.port`; the API's own figures by `serve` too. Labels are
-bounded: tenants, agents, tools and providers, never jobs."""
-_PREFACE_EVENTS = """One event is one line of canonical JSON (RFC 8785, integers only) with `at` (microseconds UTC), `by`,
-`cells` (name to commitment), `data`, `epoch`, `prev`, `seq`, `step`, `type` and `v`. Its leaf is SHA-256(0x00 and the
-line); `prev` is the predecessor's leaf. The format is `{format}`. What may be sensitive is a cell beside the line. After
-{last} nothing follows. More fields than these may stand in `data`; readers ignore what they don't know."""
-_PREFACE_API = """A token says tenant and role ([how](../api.md)). `/api/openapi.json` describes bodies and answers, with
-examples."""
-_PREFACE_QUERIES = """`aetheris query NAME -p parameter=value` runs one over a lake or an evidence zip, `aetheris check` all
-that have violations: their rows are what is wrong, none is a pass. In a notebook: `lake.query(NAME, parameter=value)`."""
+_PREFACE_CONFIG = """`aetheris.yaml` is found by `--config`, else `CONFIG_PATH`, else in the current folder. `aetheris
+config check` finds what is wrong with file and line; `aetheris config show` prints what is in force. NAME is a tool,
+a provider or a model of your own; `_default` stands for every tool or provider without an entry. A duration is a
+number of seconds or `30s`, `15m`, `4h`, `2d`, `1h30m`. An empty default means: not set."""
+_PREFACE_METRICS = """Served by workers on `monitoring.prometheus.port`; the API's own figures by `serve` too. Labels
+are bounded: tenants, agents, tools and providers, never jobs."""
+_PREFACE_EVENTS = """One event is one line of canonical JSON (RFC 8785, integers only) with `at` (microseconds UTC),
+`by`, `cells` (name to commitment), `data`, `epoch`, `prev`, `seq`, `step`, `type` and `v`. Its leaf is SHA-256(0x00
+and the line); `prev` is the predecessor's leaf. The format is `{format}`. What may be sensitive is a cell beside the
+line. After {last} nothing follows. More fields than these may stand in `data`; readers ignore what they don't know."""
+_PREFACE_API = """A token says tenant and role ([how](../api.md)). `/api/openapi.json` describes bodies and answers,
+with examples."""
+_PREFACE_QUERIES = """`aetheris query NAME -p parameter=value` runs one over a lake or an evidence zip, `aetheris
+check` all that have violations: their rows are what is wrong, none is a pass. In a notebook: `lake.query(NAME,
+parameter=value)`."""
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:

@@ -138,7 +138,7 @@ def unreachable(error: psycopg.OperationalError, where: str) -> Exception:
         return Unusable(f"the database at {where} has no Aetheris roles: run `aetheris init`")
     if found := _NOT_A_MEMBER.search(text):
         return Denied(
-            f"the login at {where} may not act as {found[1]}: grant it that role, or name a login in AETHERIS_DSN that may"
+            f"the login at {where} may not act as {found[1]}: grant it that role, or name one that may in AETHERIS_DSN"
         )
     cause = "refused" if "refused" in text.lower() else text.rpartition("failed: ")[2] or text
     return Unreachable(

@@ -265,23 +265,49 @@ def commands(path: Path) -> Iterator[list[str]]:
                     yield words
 
 
+def command_of(words: list[str]) -> tuple[click.Context, list[str]]:
+    """The command that these words name, in its context, and the words left for it. Errors: KeyError."""
+    context = click.Context(cli, info_name="aetheris", **cli.context_settings)
+    left = list(words)
+    while isinstance(context.command, click.Group):
+        name = left.pop(0) if left else ""
+        found = context.command.get_command(context, name)
+        if found is None:
+            raise KeyError(name)
+        context = click.Context(found, info_name=name, parent=context)
+    return context, left
+
+
 @pytest.mark.parametrize("path", MANUALS, ids=lambda p: p.name)
 def test_every_command_in_a_manual_is_one_that_there_is(path: Path) -> None:
     """An option that was renamed is found here, not by an operator at night."""
     for words in commands(path):
+        while words[0].startswith("--"):  # the group's own: each takes a value
+            words = words[2:]
+        context, left = command_of(words)
         try:
-            context = cli.make_context("aetheris", list(words))
-            rest = [*context._protected_args, *context.args]
-            command: click.Command = cli
-            while rest and isinstance(command, click.Group):
-                name = rest[0]
-                found = command.get_command(context, name)
-                assert found is not None, f"{path.name}: aetheris {' '.join(words)}: no command {name!r}"
-                command = found
-                context = command.make_context(name, rest[1:], parent=context)
-                rest = [*context._protected_args, *context.args] if isinstance(command, click.Group) else []
+            context.command.make_context(words[0], left, parent=context.parent)
         except click.ClickException as error:
             pytest.fail(f"{path.name}: aetheris {' '.join(words)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda p: p.name)
+def test_every_command_in_prose_is_one_that_there_is_with_these_options(path: Path) -> None:
+    """In a sentence stand-ins are allowed (JOB, STEP, a|b); names of commands and options are not made up."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for said in re.findall(r"`aetheris ([a-z][^`]*)`", text):
+        words = re.sub(r"\.\.\.|…", "", said).split()
+        context, left = command_of(words) if words[0] not in ("keys", "config") or len(words) > 1 else (None, [])
+        if context is None:
+            continue
+        options = {option for p in context.command.params for option in (*p.opts, *p.secondary_opts)}
+        asked = {re.match(r"-+[a-z-]*", word)[0] for word in left if word.startswith("-")}  # type: ignore[index]
+        assert asked <= options | {"-", "--help"}, (path.name, said)
+
+
+def test_the_manuals_commands_are_found() -> None:
+    """A search that finds none would pass every manual."""
+    assert sum(len(list(commands(path))) for path in MANUALS) > 60
 
 
 def test_the_reference_is_what_the_code_makes() -> None:
@@ -292,7 +318,7 @@ def test_the_reference_is_what_the_code_makes() -> None:
 
 def test_every_key_and_event_type_has_its_words() -> None:
     """And no word stands for what is gone."""
-    assert set(KEYS) == {key for key, _ in reference.keys()}
+    assert set(KEYS) == {key for key, _ in reference.every_key()}
     assert set(EVENTS) == set(TYPES)
 
 
