@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.evidence import show_verdict
 from aetheris.cli.lake import lake_folder, tell_round
 from aetheris.cli.main import json_option
-from aetheris.cli.screen import Screen, plural, size
+from aetheris.cli.screen import Screen, plural, short_path, size
 from aetheris.demo import generate
 from aetheris.demo.player import Played, play
 from aetheris.domain.errors import Refused
@@ -117,7 +116,7 @@ async def _demo(
 async def _tell_database(system: AsyncSystem, screen: Screen, seconds: float) -> None:
     async with await system.database.connect("app") as connection:
         version, _ = await health.versions(connection)
-    place = "embedded in " + _short(default_home()) if system.database.embedded else f"at {system.database.where}"
+    place = "embedded in " + short_path(default_home()) if system.database.embedded else f"at {system.database.where}"
     screen.fact(f"PostgreSQL {version},", place, seconds)
 
 
@@ -162,9 +161,3 @@ async def _export(system: AsyncSystem, job: str, screen: Screen, report: _Report
     screen.fact("evidence", f"{EVIDENCE}, {size(summary.size)}: {verdict.word} (unsigned)")
     if verdict.failed:
         show_verdict(verdict, screen)
-
-
-def _short(path: Path) -> str:
-    with suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)

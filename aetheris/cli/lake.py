@@ -14,7 +14,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
-from aetheris.cli.screen import Screen, plural
+from aetheris.cli.screen import Screen, plural, short_path
 from aetheris.domain.errors import Refused
 from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
@@ -103,9 +103,8 @@ def told_of(found: Discrepancy) -> str:
 def tell_round(round_: Round, folder: Path, screen: Screen) -> None:
     """Print what one round brought."""
     events = plural(round_.rows.get("events", 0), "event")
-    screen.fact(
-        "mirrored", f"{events}, {plural(round_.total, 'row')} in round {round_.number} to {folder}", round_.seconds
-    )
+    rows = plural(round_.total, "row")
+    screen.fact("mirrored", f"{events}, {rows} in round {round_.number} to {short_path(folder)}", round_.seconds)
 
 
 def _round(round_: Round, folder: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Reader:
 
     def type(self, command: str) -> tuple[str, int]:
         """Run one command in the terminal's folder and environment; return what it says, and its exit code."""
-        words = command.replace(STAND_IN, self.job[:12] or STAND_IN).replace(".venv/bin/aetheris", "aetheris")
+        words = command.replace(STAND_IN, self.job[:12] or STAND_IN).replace("make demo", "aetheris demo")
         after = self.cwd.parent / "after"
         script = f"{words}\nrc=$?; env -0 > {after}.env; pwd > {after}.cwd; exit $rc\n"
         started = subprocess.Popen(
@@ -102,6 +102,8 @@ class Reader:
         self.env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         self.jobs |= (found := set(JOB_ID.findall(said)))
         self.job = found.pop() if len(found) == 1 else self.job
+        if command == "make demo":  # the reader picks one that `aetheris jobs` lists
+            self.type("aetheris jobs --json --limit 1")
         assert "Traceback" not in said, said
         return said, started.returncode
 
@@ -126,6 +128,7 @@ class Reader:
     def shape(self, line: str) -> str:
         """What of a line is the same for every reader."""
         line = re.sub(r"serves (\w+) at .*", r"serves \1", line)
+        line = re.sub(r"(?<=, )(embedded in|at) \S+", "PLACE", line)
         line = re.sub(r"[\d.,:]+ (µs|ms|s|min|h|d)\b", "TIME", line)
         words = [self.word(w) for w in line.split()]
         return " ".join(words)
@@ -163,12 +166,8 @@ def test_the_tutorial_runs_as_it_stands(reader: Reader) -> None:
 
 
 def test_the_readmes_five_minutes_run_as_they_stand(reader: Reader) -> None:
-    """The first thing that anybody types after `make demo`."""
-    said, code = reader.type("aetheris demo")
-    assert code == 0, said
-    said, _ = reader.type("aetheris jobs --json --limit 1")
-    assert JOB_ID.search(said)
-    assert reader.follow(ROOT / "README.md") >= 6
+    """The first thing that anybody types."""
+    assert reader.follow(ROOT / "README.md") >= 8
 
 
 def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
