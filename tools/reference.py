@@ -166,11 +166,11 @@ def api_routes() -> str:
     """Every route: what lets in, what it does."""
     assert DECLARED
     rows = []
-    for r in ROUTES:
+    for r in sorted(ROUTES, key=lambda r: (r.path, r.method)):
         needs = "(none)" if r.access.is_open else " or ".join(f"`{n}`" for n in r.access.needs)
         about = " ".join((r.endpoint.__doc__ or "").split("\n\n")[0].split())
         rows.append([r.method, f"`{r.path}`", needs, about])
-    table = _table(["", "path", "permission", "what it does"], sorted(rows, key=lambda row: (row[1], row[0])))
+    table = _table(["", "path", "permission", "what it does"], rows)
     return f"# API\n\n{_PREFACE_API}\n\n{table}\n"
 
 
