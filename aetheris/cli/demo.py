@@ -33,6 +33,7 @@ from ingest.tau_bench import Run, names_in_force, read_runs, read_world
 
 EVIDENCE = Path("demo-evidence.zip")
 MISMATCHES_SHOWN = 5
+CLONED = Path(".venv/bin/aetheris")
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ async def _demo(
     results = await asyncio.to_thread(_check, folder, screen, report)
     await _export(system, played.jobs[-1], screen, report)
     screen.line()
-    screen.line(f"Next:  .venv/bin/aetheris jobs      .venv/bin/aetheris trace {played.jobs[-1][:6]}      make lab")
+    screen.line(_next(played.jobs[-1][:6]))
     return 0 if all(r.passed for r in results) and played.reproduced == played.calls else 1
 
 
@@ -161,3 +162,10 @@ async def _export(system: AsyncSystem, job: str, screen: Screen, report: _Report
     screen.fact("evidence", f"{EVIDENCE}, {size(summary.size)}: {verdict.word} (unsigned)")
     if verdict.failed:
         show_verdict(verdict, screen)
+
+
+def _next(job: str) -> str:
+    """Return what to type now: in a clone, whose .venv is on nobody's path, otherwise than where it was installed."""
+    clone = CLONED.exists() and Path("Makefile").exists()
+    name = str(CLONED) if clone else "aetheris"
+    return f"Next:  {name} jobs      {name} trace {job}" + ("      make lab" if clone else "")

@@ -65,6 +65,7 @@ class Reader:
     env: dict[str, str]
     dsn: str
     job: str = ""
+    said_first: str = ""
     jobs: set[str] = field(default_factory=set)
 
     def follow(self, path: Path) -> int:
@@ -97,6 +98,7 @@ class Reader:
         if command.endswith("# Ctrl-C"):
             self.interrupt(started)
         said = started.communicate(timeout=60)[0]
+        self.said_first = self.said_first or said
         self.cwd = Path(Path(f"{after}.cwd").read_text().strip())
         pairs = Path(f"{after}.env").read_text().split("\0")
         self.env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
@@ -168,6 +170,7 @@ def test_the_tutorial_runs_as_it_stands(reader: Reader) -> None:
 def test_the_readmes_five_minutes_run_as_they_stand(reader: Reader) -> None:
     """The first thing that anybody types."""
     assert reader.follow(ROOT / "README.md") >= 8
+    assert "Next:  aetheris jobs" in reader.said_first  # here is no clone, so no .venv and no `make lab`
 
 
 def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
@@ -262,6 +265,13 @@ def commands(path: Path) -> Iterator[list[str]]:
                 found = re.match(r"\s*(?:[A-Z_]+=\S+ )*(?:export \w+=)?(?:\S*/bin/)?aetheris (?P<words>[^)#|]*)", part)
                 if found and (words := shlex.split(found["words"])):
                     yield words
+
+
+def test_a_workbench_without_its_packages_says_which_to_install() -> None:
+    """The wheel alone does without the auditor's desk; whoever opens it there is told what is lacking."""
+    program = "import sys; sys.modules['plotly'] = None; import aetheris.workbench"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "the workbench needs plotly: pip install 'aetheris[workbench]'" in done.stderr.splitlines()[-1]
 
 
 def command_of(words: list[str]) -> tuple[click.Context, list[str]]:
