@@ -60,12 +60,15 @@ def _with_below(command: click.Command, name: str, above: click.Context) -> Iter
 def configuration() -> str:
     """Every key: its type, its default, what it does."""
     env = {key: name for name, key in SECRETS.items()}
-    rows = []
+    sections: dict[str, list[list[str]]] = {}
     for key, field in every_key():
         about = KEYS[key] + (f"; `{env[key]}` in the environment wins" if key in env else "")
-        rows.append([f"`{key}`", _kind(field), _default(field), about])
-    table = _table(["key", "value", "default", "what it does"], rows)
-    return f"# Configuration\n\n{_PREFACE_CONFIG}\n\n{table}\n"
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append([f"`{name}`", _kind(field), _default(field), about])
+    out = ["# Configuration", "", _PREFACE_CONFIG, ""]
+    for section, rows in sections.items():
+        out += [f"## {section}", "", _table(["key", "value", "default", "what it does"], rows), ""]
+    return "\n".join(out)
 
 
 def every_key(model: type[BaseModel] = Config, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
