@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,8 @@ class Reader:
                     break
                 time.sleep(0.1)
         time.sleep(0.5)  # a worker that finds nothing to do may not listen for signals yet
-        subprocess.run(["pkill", "-INT", "-P", str(started.pid)], check=True)
+        for child in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGINT)
 
     def compare(self, command: str, lines: list[str], said: str) -> None:
         """Hold each line shown to the output: the same words in the same order, whatever the figures and names."""
