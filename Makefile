@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test promtool crash leaks test-quick lab serve lint bench bench-crash fixtures clean
+.PHONY: help demo test docs reference promtool crash leaks test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,13 @@ lint: $(DEV)     ## ruff, mypy strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV)     ## the manuals as a site in build/docs, every link checked
+	$(BIN)/mkdocs build --strict
+	@echo "build/docs/index.html"
+
+reference: $(DEV) ## make docs/reference anew from the code
+	$(BIN)/python -m tools.reference
 
 lab: $(RUN)      ## JupyterLab on the notebooks
 	@# Nothing leaves the machine: no news, no question about news, no look for updates.

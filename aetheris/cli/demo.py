@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.evidence import show_verdict
 from aetheris.cli.lake import lake_folder, tell_round
 from aetheris.cli.main import json_option
-from aetheris.cli.screen import Screen, plural, size
+from aetheris.cli.screen import Screen, plural, short_path, size
 from aetheris.demo import generate
 from aetheris.demo.player import Played, play
 from aetheris.domain.errors import Refused
@@ -34,6 +33,7 @@ from ingest.tau_bench import Run, names_in_force, read_runs, read_world
 
 EVIDENCE = Path("demo-evidence.zip")
 MISMATCHES_SHOWN = 5
+CLONED = Path(".venv/bin/aetheris")
 
 
 @dataclass(slots=True)
@@ -110,14 +110,14 @@ async def _demo(
     results = await asyncio.to_thread(_check, folder, screen, report)
     await _export(system, played.jobs[-1], screen, report)
     screen.line()
-    screen.line(f"Next:  .venv/bin/aetheris jobs      .venv/bin/aetheris trace {played.jobs[-1][:6]}      make lab")
+    screen.line(_next(played.jobs[-1][:6]))
     return 0 if all(r.passed for r in results) and played.reproduced == played.calls else 1
 
 
 async def _tell_database(system: AsyncSystem, screen: Screen, seconds: float) -> None:
     async with await system.database.connect("app") as connection:
         version, _ = await health.versions(connection)
-    place = "embedded in " + _short(default_home()) if system.database.embedded else f"at {system.database.where}"
+    place = "embedded in " + short_path(default_home()) if system.database.embedded else f"at {system.database.where}"
     screen.fact(f"PostgreSQL {version},", place, seconds)
 
 
@@ -164,7 +164,8 @@ async def _export(system: AsyncSystem, job: str, screen: Screen, report: _Report
         show_verdict(verdict, screen)
 
 
-def _short(path: Path) -> str:
-    with suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+def _next(job: str) -> str:
+    """Return what to type now: in a clone, whose .venv is on nobody's path, otherwise than where it was installed."""
+    clone = CLONED.exists() and Path("Makefile").exists()
+    name = str(CLONED) if clone else "aetheris"
+    return f"Next:  {name} jobs      {name} trace {job}" + ("      make lab" if clone else "")

@@ -14,7 +14,7 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
-from aetheris.cli.screen import Screen, plural
+from aetheris.cli.screen import Screen, plural, short_path
 from aetheris.domain.errors import Refused
 from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
@@ -22,7 +22,7 @@ from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
 from aetheris.runtime import logs
 from aetheris.runtime.housekeeping import duties, keep
-from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.mirror import Discrepancy, Round, follow, mirror_once
 from aetheris.runtime.resource import resource
 from aetheris.runtime.sealing import signer_of
 from aetheris.runtime.submit import whoami
@@ -34,6 +34,8 @@ lake_option = click.option(
     "--lake", "place", type=click.Path(path_type=Path), help="The lake's folder.  [default: AETHERIS_HOME/lake]"
 )
 ROWS_SHOWN = 5
+#: How a store that was set back differs from its lake.
+_TOLD = {"lacking": "lacks {} that the lake has", "differs": "has {} otherwise than the lake"}
 
 
 def lake_folder(place: Path | None) -> Path:
@@ -57,11 +59,7 @@ def mirror(place: Path | None, following: bool, screen: Screen) -> None:
     rounds = with_system(lambda system: _mirror(system, folder, following, screen))
     for round_ in rounds[-1:]:
         for told in round_.discrepancies:
-            screen.line(
-                f"{told.table}: the store is {told.kind} {plural(told.count, 'row')} that the lake has, "
-                f"such as {', '.join(told.first[:3])}",
-                style="yellow",
-            )
+            screen.line(told_of(told), style="yellow")
     screen.json([_round(r, folder) for r in rounds])
 
 
@@ -96,12 +94,17 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
         lake.close()
 
 
+def told_of(found: Discrepancy) -> str:
+    """Return one line on how a store that was set back differs from its lake."""
+    how = _TOLD[found.kind].format(plural(found.count, "row"))
+    return f"{found.table}: the store {how}, such as {', '.join(found.first[:3])}"
+
+
 def tell_round(round_: Round, folder: Path, screen: Screen) -> None:
     """Print what one round brought."""
     events = plural(round_.rows.get("events", 0), "event")
-    screen.fact(
-        "mirrored", f"{events}, {plural(round_.total, 'row')} in round {round_.number} to {folder}", round_.seconds
-    )
+    rows = plural(round_.total, "row")
+    screen.fact("mirrored", f"{events}, {rows} in round {round_.number} to {short_path(folder)}", round_.seconds)
 
 
 def _round(round_: Round, folder: Path) -> dict[str, Any]:

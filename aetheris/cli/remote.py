@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,9 @@ from aetheris.cli.rows import cells, short_ids
 from aetheris.cli.screen import Screen, ago, duration, plural, size
 from aetheris.domain.errors import Refused
 from aetheris.domain.trace import TraceLine
-from aetheris.forensics.remote import Api
+
+if TYPE_CHECKING:
+    from aetheris.forensics.remote import Api
 
 LONG_ID = 40
 
@@ -29,6 +31,8 @@ def remote() -> Api | None:
         return None
     if click.get_current_context().find_root().get_parameter_source("tenant") not in _UNSAID:
         raise Refused("--tenant and AETHERIS_URL don't go together: over the API the token says which tenant")
+    from aetheris.forensics.remote import Api  # brings DuckDB, which speaking to a database doesn't need
+
     return Api(url)
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -132,6 +133,14 @@ def size(count: int) -> str:
 def ago(when: datetime) -> str:
     """Return how long ago, as people read it."""
     return duration(max((datetime.now(UTC) - when).total_seconds(), 0.0))
+
+
+def short_path(path: Path) -> str:
+    """Return `path` as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def plural(count: int, noun: str) -> str:

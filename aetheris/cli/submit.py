@@ -77,6 +77,8 @@ def submit(
     completed = record.row.status is JobStatus.COMPLETED
     screen.line(f"{job} {record.row.status.word}")
     screen.json({"job": job, "status": record.row.status.word, "result": record.result() if completed else None})
+    if record.row.status is JobStatus.PARKED:
+        raise AetherisError(f"job {job[:8]} is parked: `aetheris jobs --parked` says what it waits for")
     if not completed:
         raise AetherisError(f"job {job[:8]} {record.row.status.word}: `aetheris trace {job[:8]}` shows why")
 

@@ -68,6 +68,8 @@ TYPES: dict[str, dict[str, type]] = {
     "tool_invocation_unknown": {"attempt": int, "effect": str, "reason": str, "tool_name": str},
     "tool_invocation_confirmed": {"attempt": int, "effect": str, "outcome": str, "tool_name": str},
     "tool_invocation_resolved": {"attempt": int, "effect": str, "outcome": str, "tool_name": str},
+    # Nothing started: its wait for a limit would have passed max_wait. cells: args, error
+    "tool_call_refused": {"attempt": int, "effect": str, "outcome": str, "tool_name": str, "try_again_us": int},
     "random_recorded": {},  # cells: value
     "state_checkpointed": {},  # cells: state
     # The job goes on as another, which begins with this state and names this event. cells: state

@@ -247,7 +247,8 @@ class Config(_Section):
     def secrets(self, environ: Mapping[str, str]) -> list[str]:
         """Return every secret that this process was given, so that its logs can leave them out."""
         dsn = self.dsn or ""
-        held = [dsn, *_PASSWORD.findall(dsn), *(k.get_secret_value() for k in (self.api.middleware.jwt_key,) if k)]
+        keys = (self.api.middleware.jwt_key, self.security.evidence_signing.private_key_base64)
+        held = [dsn, *_PASSWORD.findall(dsn), *(key.get_secret_value() for key in keys if key)]
         return held + [environ.get(m.api_key_env, "") for m in self.models.values() if m.api_key_env is not None]
 
     @property

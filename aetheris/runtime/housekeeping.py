@@ -69,7 +69,7 @@ def duties(
 
     async def seal() -> str:
         done = await seal_finished(database, by=by, signer=signer)
-        return f"{done.count} jobs" if done.count else ""
+        return f"{done.count} job{'s' if done.count > 1 else ''}" if done.count else ""
 
     async def erase() -> str:
         done = await erase_in_lake(database, source, lake)

@@ -27,7 +27,13 @@ from structlog.typing import EventDict, WrappedLogger
 SECRET_LENGTH = 6
 MASK = "***"
 #: Libraries whose everyday talk is not an operator's: a request's URL, a connection's retry.
-QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "psycopg": logging.ERROR, "psycopg.pool": logging.ERROR}
+QUIET = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "psycopg": logging.ERROR,
+    "psycopg.pool": logging.ERROR,
+    "pyiceberg": logging.WARNING,  # a line for each table of each round
+}
 
 bound = bind_contextvars
 

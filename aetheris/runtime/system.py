@@ -16,7 +16,6 @@ from psycopg_pool import AsyncConnectionPool
 from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.archived import archived
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.config_file import Loaded, Watch
 from aetheris.runtime.config_file import load as load_config
@@ -146,6 +145,8 @@ class AsyncSystem:
                 stone = await tombstones.find(connection, self.tenant, job)
                 if stone is None:
                     raise
+                from aetheris.runtime.archived import archived  # brings pyiceberg, a second that few commands need
+
                 return await asyncio.to_thread(archived, self.lake, stone)
             return await load_record(connection, row)
 

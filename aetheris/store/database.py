@@ -9,6 +9,7 @@ otherwise. Migrations alone run with the rights of the DSN itself.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from psycopg import AsyncConnection, conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from aetheris.domain.errors import Refused, Unusable
+from aetheris.domain.errors import Denied, Refused, Unusable
 from aetheris.store import arrays, walls
 from aetheris.store.embedded import Embedded, Running
 from aetheris.store.errors import Unreachable, translated
@@ -30,6 +31,7 @@ Connection = AsyncConnection[dict[str, Any]]
 
 CONNECT_SECONDS = 10
 OLDEST_SERVER = 15
+_NOT_A_MEMBER = re.compile(r'permission denied to set role "(\w+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,10 @@ def unreachable(error: psycopg.OperationalError, where: str) -> Exception:
     text = " ".join(str(error).split())
     if "does not exist" in text and "role" in text:
         return Unusable(f"the database at {where} has no Aetheris roles: run `aetheris init`")
+    if found := _NOT_A_MEMBER.search(text):
+        return Denied(
+            f"the login at {where} may not act as {found[1]}: grant it that role, or name one that may in AETHERIS_DSN"
+        )
     cause = "refused" if "refused" in text.lower() else text.rpartition("failed: ")[2] or text
     return Unreachable(
         f"can't reach PostgreSQL at {where} ({cause}). Is it running? Without AETHERIS_DSN the embedded one is used."

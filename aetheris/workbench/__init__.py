@@ -5,6 +5,14 @@ wb.verify(zip)    the eight layers of an evidence package; with trust=KEYS, whos
 wb.judge_all(…)   many packages, a row each
 """
 
-from aetheris.workbench.desk import Desk, Job, judge_all, open, verify
+try:
+    from aetheris.workbench.desk import Desk, Job, judge_all, open, verify
+except ModuleNotFoundError as error:
+    lacking = (error.name or "").partition(".")[0]
+    if lacking not in ("plotly", "ipywidgets", "IPython"):
+        raise
+    raise ModuleNotFoundError(
+        f"the workbench needs {lacking}: pip install 'aetheris[workbench]'", name=lacking
+    ) from None
 
 __all__ = ["Desk", "Job", "judge_all", "open", "verify"]

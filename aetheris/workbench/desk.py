@@ -80,7 +80,8 @@ class Desk:
 
     def __repr__(self) -> str:
         count = sum(row["events"] for row in self.jobs.rows)
-        return f"{len(self.jobs)} jobs, {count:,} events; {self._session.assurance}"
+        jobs = "1 job" if len(self.jobs) == 1 else f"{len(self.jobs):,} jobs"
+        return f"{jobs}, {count:,} events; {self._session.assurance}"
 
     def check(self) -> Checks:
         """Return each check with its violations; none is a pass."""

@@ -149,6 +149,7 @@ def test_a_traceback_is_kept_and_masked() -> None:
     ["postgresql://me:hush-1@db:5432/x", "host=db password=hush-1 user=me", "postgresql://db/x?password=hush-1&a=b"],
 )
 def test_the_password_of_a_connection_string_is_a_secret(dsn: str) -> None:
-    """However it is spelt; the whole string is one too."""
-    config = Config.model_validate({"jobstore": {"dsn": dsn}, "api": {"middleware": {"jwt_key": "jwt-2"}}})
-    assert {"hush-1", dsn, "jwt-2"} <= set(config.secrets({}))
+    """However it is spelt; the whole string is one too, and so are the keys that tokens and seals are signed with."""
+    signing = {"evidence_signing": {"private_key_base64": "seal-3"}}
+    given = {"jobstore": {"dsn": dsn}, "api": {"middleware": {"jwt_key": "jwt-2"}}, "security": signing}
+    assert {"hush-1", dsn, "jwt-2", "seal-3"} <= set(Config.model_validate(given).secrets({}))
