@@ -96,7 +96,7 @@ def test_a_mirror_that_goes_on_meanwhile_loses_nothing(world: World) -> None:
     many_rounds(world, 4)
 
     async def both() -> None:
-        stop = time.monotonic() + 4
+        stop = time.monotonic() + 3
 
         async def mirrors() -> None:
             lake, n = world.lake(), 0
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_left_as_it_is(world: World) -> None:
 def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:
     """SIGKILL at many moments of a merge; a copy of the lake after each opens, and the next one goes on."""
     many_rounds(world, 5)
-    for n in range(5):
+    for n in range(3):
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.store.compact_once", world.database.admin_dsn, str(world.folder)],
             stdout=subprocess.PIPE,
@@ -141,7 +141,7 @@ def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "begins\n"
-        time.sleep(0.03 * n)
+        time.sleep(0.06 * n)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
