@@ -83,7 +83,8 @@ class Database:
         """
         connection = await _connect(self.dsn(role), self.where)
         try:
-            await walls.check(connection, role)
+            with translated(self.where):
+                await walls.check(connection, role)
         except BaseException:
             await connection.close()
             raise

@@ -111,8 +111,9 @@ async def ensure_tenant(connection: Connection, tenant: str) -> None:
 
 async def job_id_keys(connection: Connection) -> dict[int, bytes]:
     """Return the keys that mint and check job ids; the highest number mints."""
-    cursor = await connection.execute("SELECT key_id, secret FROM aetheris.deployment_keys WHERE kind = 'job_id'")
-    return {r["key_id"]: bytes(r["secret"]) async for r in cursor}
+    with translated():
+        cursor = await connection.execute("SELECT key_id, secret FROM aetheris.deployment_keys WHERE kind = 'job_id'")
+        return {r["key_id"]: bytes(r["secret"]) async for r in cursor}
 
 
 async def find(connection: Connection, tenant: str, prefix: str) -> JobRow:

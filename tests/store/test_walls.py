@@ -10,7 +10,9 @@ import pytest
 
 import aetheris as ae
 from aetheris.domain.errors import Refused
-from aetheris.store.database import Database
+from aetheris.store import jobs, walls
+from aetheris.store.database import Connection, Database, Role
+from aetheris.store.errors import Unreachable
 from aetheris.store.walls import WITHOUT_TENANT, breaches
 
 from .job_support import run
@@ -215,3 +217,33 @@ def test_a_login_that_is_a_member_of_the_app_alone_is_enough(database: Database)
         run(body)
     finally:
         as_superuser(database, "REVOKE aetheris_app FROM api_login", "DROP ROLE api_login")
+
+
+@pytest.mark.parametrize("at", ["walls", "keys"])
+def test_a_connection_cut_at_the_start_is_unreachable_and_no_bug(
+    database: Database, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A server that is restarted while a worker looks at the walls, or fetches keys: one line, and try again."""
+    check = walls.check
+
+    def cut(connection: Connection) -> None:
+        with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+
+    async def cut_first(connection: Connection, role: Role) -> None:
+        cut(connection)
+        await check(connection, role)
+
+    async def body() -> None:
+        if at == "walls":
+            monkeypatch.setattr(walls, "check", cut_first)
+            with pytest.raises(Unreachable):
+                await database.connect("worker")
+            return
+        connection = await database.connect("worker")
+        cut(connection)
+        with pytest.raises(Unreachable):
+            await jobs.job_id_keys(connection)
+        await connection.close()
+
+    asyncio.run(body())
