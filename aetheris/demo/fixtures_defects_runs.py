@@ -58,6 +58,11 @@ def _goes_on(script: Script, successor: str, state: str) -> tuple[Script, dict[s
     }
 
 
+def _unlimited(spec: Spec) -> Spec:
+    """Return the event without a limit: a copy of a limited start would outrun it."""
+    return replace(spec, data={name: value for name, value in spec.data.items() if name != "limit"})
+
+
 @bug
 def run_of_another_state(jobs: Jobs) -> list[Violation]:
     """A job goes on as a run that says so; another as one that begins with a state which nobody left behind."""
@@ -68,7 +73,8 @@ def run_of_another_state(jobs: Jobs) -> list[Violation]:
         jobs[script.job], links = _goes_on(script, successor, name)
         first = jobs["taken_over"]
         genesis = first.specs[0].data | {"job": successor} | links | forged
-        jobs[successor] = replace(first, job=successor, specs=(replace(first.specs[0], data=genesis), *first.specs[1:]))
+        specs = (replace(first.specs[0], data=genesis), *map(_unlimited, first.specs[1:]))
+        jobs[successor] = replace(first, job=successor, specs=specs)
         if forged:
             rule = "the run begins with another state than the one before left"
             found.append(Violation(RUNS, successor, 1, rule))
