@@ -187,7 +187,7 @@ async def _mirror(database: Database, folder: Path) -> None:
 
 @contextmanager
 def processes(
-    count: int, *, where: Mapping[str, str], config: Path, log: Path, lease_seconds: float = 5.0
+    count: int, *, where: Mapping[str, str], config: Path, log: Path, lease_seconds: float = 30.0
 ) -> Iterator[list[Process]]:
     """Yield `count` worker processes on the database that `where` (environment) names; drained on leaving."""
     env = {**os.environ, **where, LOG: str(log)}
