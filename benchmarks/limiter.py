@@ -67,7 +67,7 @@ async def chain(ctx: ae.Context, steps: int) -> None:
 
 
 def run() -> dict[str, object]:
-    """Return the figures of issue 5; needs a quiet machine for those of cost."""
+    """Return the figures of limits; needs a quiet machine for those of cost."""
     folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-"))
     try:
         return _budget(folder / "budget") | asyncio.run(_cost(folder / "cost")) | _foretold(folder)
