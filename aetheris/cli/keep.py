@@ -14,10 +14,9 @@ from aetheris.cli.lake import lake_folder, lake_option
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, plural, size
 from aetheris.lake import Lake
-from aetheris.runtime import erasure
+from aetheris.runtime import erasure, keeping
 from aetheris.runtime.archive import compact as compacted
 from aetheris.runtime.archive import erase_in_lake
-from aetheris.runtime.collection import Collected, Collector
 from aetheris.runtime.sealing import seal_finished, signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
@@ -124,20 +123,7 @@ def gc(place: Path | None, days: int | None, dry_run: bool, screen: Screen) -> N
     """
     folder = lake_folder(place)
 
-    async def work(system: AsyncSystem) -> Collected:
-        keys = system.config.runtime.gc
-        signer = signer_of(system.config.security.evidence_signing)
-        collector = Collector(
-            system.database,
-            folder,
-            days=keys.ttl_days if days is None else days,
-            batch=keys.batch_size,
-            by=whoami(),
-            signer=signer,
-        )
-        return await collector.run(dry_run=dry_run)
-
-    done = with_system(work)
+    done = with_system(lambda system: keeping.collect(system, days=days, dry_run=dry_run, lake=folder))
     if dry_run:
         screen.fact("would go", f"{plural(done.jobs, 'job')} that ended more than {done.days} days ago")
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aetheris.lake import Lake
 from aetheris.runtime.collection import Collected, Collector
 from aetheris.runtime.mirror import Round, mirror_once
@@ -32,12 +34,14 @@ async def seal(system: AsyncSystem) -> int:
     return count
 
 
-async def collect(system: AsyncSystem, *, days: int | None = None, dry_run: bool = False) -> Collected:
+async def collect(
+    system: AsyncSystem, *, days: int | None = None, dry_run: bool = False, lake: Path | None = None
+) -> Collected:
     """Collect what is due from the store; `days` is `runtime.gc.ttl_days` unless given. Errors: as `Collector.run`."""
     keys = system.config.runtime.gc
     collector = Collector(
         system.database,
-        system.lake,
+        lake or system.lake,
         days=keys.ttl_days if days is None else days,
         batch=keys.batch_size,
         by=whoami(),
