@@ -171,8 +171,10 @@ class AsyncSystem:
         task = asyncio.create_task(worker.run(), name=f"worker {worker.name}")
         self._workers[worker] = task
         ready = asyncio.create_task(worker.ready.wait())
-        await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        try:
+            await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
         if task.done():
             del self._workers[worker]
             task.result()

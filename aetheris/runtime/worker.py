@@ -152,8 +152,10 @@ class Worker:
 
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
         stopped = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        try:
+            done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also when the worker itself is cancelled: else the garbage collector finds a task that waits
+            stopped.cancel()
         for task in done:
             await task  # raises what ended it
 

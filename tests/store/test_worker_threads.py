@@ -1,4 +1,4 @@
-"""A worker's threads are its own: it leaves the process's others as they were."""
+"""A worker's threads and tasks are its own: it takes them with it, and no others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import aetheris as ae
 from aetheris.store.database import Database
-from tests.store.job_support import FAST, ended, run
+from tests.store.job_support import FAST, crash, ended, run
 
 
 @ae.tool(effect="none")
@@ -34,5 +34,18 @@ def test_a_worker_that_leaves_takes_no_threads_of_others_with_it(database: Datab
             job = await system.submit(calls_plain, 1)
             assert (await ended(system, job)).result() == 2
             assert other.counts.ended == {"completed": 1}
+
+    run(work)
+
+
+def test_a_worker_that_is_cancelled_leaves_no_task_behind(database: Database) -> None:
+    """Nothing of it still waits for the garbage collector to find."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            before = asyncio.all_tasks()
+            await crash(system, await system.start_worker([], FAST))
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == before
 
     run(work)
