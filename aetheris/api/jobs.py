@@ -18,6 +18,7 @@ from aetheris.domain.jobs import JobStatus
 from aetheris.store import history, jobs
 from aetheris.store.database import Connection
 from aetheris.store.jobs import Submission
+from aetheris.store.signals import announce
 
 Key = Annotated[
     str | None,
@@ -125,6 +126,7 @@ async def _submit(service: Service, caller: Caller, body: Submit, key: str | Non
         repeated = job != new.job
         if repeated and not await _same(connection, caller.tenant, job, new):
             raise Answered(409, "this idempotency key named a job with another input: use another key")
+    await announce(service.pool)
     return answer({"job_id": job, "agent": agent.name, "status": "pending"}, 200 if repeated else 202)
 
 

@@ -21,6 +21,7 @@ from aetheris.runtime.waits import ChildStep
 from aetheris.store import inbox, jobs
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
+from aetheris.store.signals import wake_others
 
 if TYPE_CHECKING:
     from aetheris.runtime.engine import Engine
@@ -92,6 +93,7 @@ class Children:
         connection = await self._connect()
         try:
             await jobs.submit(connection, new)
+            await wake_others(connection)
         finally:
             await connection.close()
 
@@ -116,6 +118,7 @@ class Children:
             traceparent=engine.log.trace.traceparent,
         )
         await jobs.submit(connection, new)
+        await wake_others(connection)
 
     def _submitter(self, engine: Engine) -> Submitter:
         config = str(engine.history.genesis.data["config_sha256"])

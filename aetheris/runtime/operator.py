@@ -25,6 +25,7 @@ from aetheris.store import history, inbox, jobs, leases
 from aetheris.store.database import Connection, as_tenant
 from aetheris.store.history import Record
 from aetheris.store.jobs import JobRow
+from aetheris.store.signals import announce
 
 Outcome = Literal["done", "failed", "not_done"]
 PAYLOAD_BYTES_LIMIT = 1024 * 1024
@@ -133,7 +134,9 @@ class Operator:
                 key=f"retry/{row.job}",
                 capabilities=row.capabilities,
             )
-            return await jobs.submit(connection, new)
+            again = await jobs.submit(connection, new)
+        await announce(self.pool)
+        return again
 
     async def _send(self, job: str, kind: str, key: str, payload: bytes) -> bool:
         async with as_tenant(self.pool, self.tenant) as connection:

@@ -33,10 +33,11 @@ from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database, as_tenant, default_home
 from aetheris.store.jobs import JobRow
 from aetheris.store.migrate import migrate
+from aetheris.store.signals import announce
 from aetheris.store.tombstones import Tombstone
 
 T = TypeVar("T")
-POOL_SIZE = 4
+POOL_SIZE = 16
 WORKER_SILENCE_SECONDS = 45.0
 
 
@@ -119,7 +120,9 @@ class AsyncSystem:
         limit = None if timeout is None else timeout.total_seconds()
         new = self._submitter.prepare(agent, value, key=key, goal=goal, timeout_seconds=limit, traceparent=traceparent)
         async with as_tenant(self._pool, self.tenant) as connection:
-            return await jobs.submit(connection, new)
+            job = await jobs.submit(connection, new)
+        await announce(self._pool)
+        return job
 
     async def find(self, prefix: str) -> JobRow:
         """Return the one job whose id starts so. Errors: Refused."""

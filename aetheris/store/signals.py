@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
+from psycopg_pool import AsyncConnectionPool
+
 from aetheris.store.database import Connection
-from aetheris.store.errors import translated
+from aetheris.store.errors import Unreachable, translated
 
 CHANNEL = "aetheris_jobs"
 
@@ -22,3 +25,15 @@ async def wake_others(connection: Connection) -> None:
     """Tell every listening worker that there may be something to claim. Errors: Unreachable."""
     with translated():
         await connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+async def announce(pool: AsyncConnectionPool[Connection]) -> None:
+    """Tell every listening worker of a job whose commit is done; a hint that fails is none.
+
+    A transaction that notifies holds a lock of the whole server from before its
+    commit until that is on disk (PostgreSQL, async.c: PreCommit_Notify), so
+    submits that notified in theirs would reach the disk one at a time.
+    """
+    with contextlib.suppress(Unreachable), translated():
+        async with pool.connection() as connection:
+            await wake_others(connection)

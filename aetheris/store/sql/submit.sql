@@ -1,6 +1,7 @@
 -- submit: a job and its first event, or the job that already has this idempotency key
 --
 -- The submitter writes event 1 and nothing after it; from then on only a lease holder appends.
+-- No NOTIFY here: it would hold a lock of the whole server until the commit is on disk, one commit after the other.
 WITH job AS (
     INSERT INTO aetheris.jobs (tenant_id, job_id, agent, agent_version, goal, idempotency_key,
                                required_capabilities, parent_job_id, head_seq, head_leaf)
@@ -15,5 +16,4 @@ WITH job AS (
     SELECT job.tenant_id, job.job_id, 1, c.name, c.salt, c.body
     FROM job, unnest(%(c_names)b::text[], %(c_salts)b::bytea[], %(c_bodies)b::text[]) AS c (name, salt, body)
 )
-SELECT job_id, pg_notify('aetheris_jobs', agent_notified) IS NULL AS notified
-FROM job, (SELECT %(agent)s::text AS agent_notified) n
+SELECT job_id FROM job
