@@ -84,6 +84,7 @@ async def _measure(home: Path) -> dict[str, object]:
             rounds.append({"pg_ceiling": rate, "once": once, "none": none, "dbos": max(peer.values())})
         figures |= await mirrored_and_checked(system.database, home / "lake")
     figures |= {f"{name}_steps_per_s": round(max(r[name] for r in rounds)) for name in rounds[0]}
+    figures["rounds"] = [{name: round(rate) for name, rate in r.items()} for r in rounds]
     figures["dbos_by_concurrency"] = {way: round(rate) for way, rate in ways.items()}
     for name, other in (("ceiling", "pg_ceiling"), ("dbos", "dbos")):
         figures[f"ratio_to_{name}"] = round(statistics.median(r["once"] / r[other] for r in rounds), 2)

@@ -23,6 +23,8 @@ from aetheris.store.errors import Full, Unreachable
 
 RECONNECT_SECONDS = 0.2
 JOBS_PER_COMMIT = 512
+#: Fewer are never kept back: there is nothing to gain.
+SMALL_ROUND = 16
 
 _log = logging.getLogger(__name__)
 _Round = list[tuple[JobLog, Batch, Saved]]
@@ -36,6 +38,7 @@ class Journal:
         self._connect = connect
         self._connection: Connection | None = None
         self._wanted: dict[JobLog, None] = {}
+        self._last: frozenset[JobLog] = frozenset()
         self._wake = asyncio.Event()
         self._closing = False
         self.commits = 0
@@ -65,12 +68,17 @@ class Journal:
         self._wake.set()
 
     def _gather(self) -> _Round:
+        # Jobs that all became durable in one commit would come back together, and PostgreSQL and this process
+        # would wait for each other in turn. Half of those about, and both always have something to do.
+        about = len(self._wanted) + sum(log not in self._wanted for log in self._last)
+        limit = min(max(SMALL_ROUND, (about + 1) // 2), JOBS_PER_COMMIT)
         round_: _Round = []
-        while self._wanted and len(round_) < JOBS_PER_COMMIT:
+        while self._wanted and len(round_) < limit:
             log = next(iter(self._wanted))
             del self._wanted[log]
             if (taken := log.take()) is not None:
                 round_.append((log, *taken))
+        self._last = frozenset(log for log, _, _ in round_)
         return round_
 
     async def _commit(self, round_: _Round) -> None:
