@@ -137,6 +137,7 @@ async def _waiting(system: ae.AsyncSystem) -> dict[str, object]:
 
 async def _claim(system: ae.AsyncSystem) -> dict[str, object]:
     async with await system.database.connect("worker") as connection:
+        await leases.settle_plan(connection)
         few = min([await _claims(system, connection) for _ in range(ROUNDS)])
         await _finish_many(connection)
         many = min([await _claims(system, connection) for _ in range(ROUNDS)])
@@ -159,6 +160,8 @@ async def _claims(system: ae.AsyncSystem, connection: Connection) -> float:
         times.append((time.perf_counter() - began) * 1e3)
         if len(taken) != 1:
             raise Corrupt("a ready job was not claimed")
+    # Each round begins with nothing claimed: a claim looks at every lease that is held.
+    await connection.execute("UPDATE aetheris.jobs SET status = 2, lease_owner = NULL WHERE status = 1")
     return _p95(times)
 
 

@@ -197,6 +197,7 @@ class Worker:
         await sample_forever(connection, self.settings.sample_seconds)
 
     async def _claim_forever(self, connection: Connection) -> None:
+        await leases.settle_plan(connection)
         self.ready.set()
         while not self._stop.is_set():
             self._hint.clear()

@@ -85,6 +85,10 @@ class Database:
         try:
             with translated(self.where):
                 await walls.check(connection, role)
+                if role == "worker":
+                    # A prepared plan lives as long as its connection. One made while a table was small reads
+                    # all of it, and goes on so when it has grown, until the next ANALYZE.
+                    await connection.execute("SET enable_seqscan = off")
         except BaseException:
             await connection.close()
             raise

@@ -17,6 +17,8 @@ from aetheris.store.database import Connection
 from aetheris.store.errors import translated
 from aetheris.store.statements import statement
 
+_PLANS_OF_SMALL_TABLES = ("enable_seqscan", "enable_bitmapscan", "enable_sort")
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -39,6 +41,18 @@ class Lease:
     def key(self) -> JobKey:
         """(tenant, job)"""
         return self.tenant, self.job
+
+
+async def settle_plan(connection: Connection) -> None:
+    """Have this connection's claims read the index of ready jobs in its order, however few jobs there are now.
+
+    Else the plan of a young store (collect all ready jobs, sort them) stays
+    prepared while thousands gather.
+    """
+    with translated():
+        await connection.execute(
+            "SELECT set_config(n, 'off', false) FROM unnest(%s::text[]) n", [list(_PLANS_OF_SMALL_TABLES)]
+        )
 
 
 async def claim(
