@@ -31,7 +31,7 @@ WATCHED_SECONDS = 20.0
 FINISHED = 100_000
 CLAIMS = 200
 #: The best P95 of so many rounds: what disturbs a round is not the claim's.
-ROUNDS = 3
+ROUNDS = 10
 AT_ONCE = 100
 CALLS = 10
 TOOL_SECONDS = 0.2
