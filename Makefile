@@ -74,7 +74,7 @@ fixtures: $(DEV) ## make data/fixtures anew from its seed
 
 clean:           ## remove .venv, caches and the demo's data
 	-@test ! -x $(BIN)/aetheris || $(BIN)/aetheris down
-	rm -rf $(VENV) .aetheris build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-evidence.zip
+	rm -rf $(VENV) .aetheris build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-evidence.zip soak.json
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Aetheris needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Run: make PYTHON=python3.11 $(MAKECMDGOALS)")'
