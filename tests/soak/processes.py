@@ -97,7 +97,7 @@ class Fleet:
         self.everyone: list[Member] = []
         self.crashes: list[str] = []
         self.turned_away = 0
-        self._telling: set[int] = set()
+        self._heard: set[str] = set()
 
     def start(self) -> None:
         """Start everything; the first worker is the anchor."""
@@ -136,11 +136,9 @@ class Fleet:
                 self.turned_away += 1
             else:
                 self.crashes.append(f"{member.name} ended by itself with {member.process.code}: {_last(said)}")
-            member.told = "ended"
-            if not away:
-                self.replace(member)
-        if not away:
-            for member in [m for m in [*self.workers, self.mirror] if m.told == "ended"]:
+            member.told = "gone"
+        if not away:  # one that starts while PostgreSQL is away would only leave again
+            for member in [m for m in [*self.workers, self.mirror] if m.told == "gone"]:
                 self.replace(member)
         for member in self.everyone:
             self._listen(member)
@@ -164,7 +162,9 @@ class Fleet:
             self.crashes.append(f"{member.name} does not end: {_last(str(error))}")
             member.process.kill()
             return
-        if member.process.code:
+        # Told before Python had come to its own handlers: it held nothing yet.
+        early = member.process.code == -signal.SIGTERM and " serves " not in member.process.tail()
+        if member.process.code and not early:
             self.crashes.append(
                 f"{member.name} was told to end and left with {member.process.code}: {_last(member.process.tail())}"
             )
@@ -190,14 +190,15 @@ class Fleet:
         return member
 
     def _listen(self, member: Member) -> None:
-        if member.pid in self._telling or member.told == "heard":
+        if member.name in self._heard:
             return
+        ended = not member.process.alive  # before its words are read: they are its last then
         text = member.process.output.read_text(errors="replace")
         if any(word in text for word in TROUBLE):
-            self._telling.add(member.pid)
             self.crashes.append(f"{member.name} printed a traceback: {next(_causes(text))}")
-        elif not member.process.alive:
-            member.told = "heard"
+        elif not ended:
+            return
+        self._heard.add(member.name)
 
 
 def _causes(text: str) -> Iterator[str]:
