@@ -11,8 +11,11 @@ p95_overhead_ms
     processes.
 rss_slope_mb_per_h
     The steepest line (least squares) through the resident memory of one process
-    over its life, its first minute left out: the worker that is never killed, and
-    the last mirror. Of processes that were watched for SLOPE_SECONDS after that.
+    over its life: of the worker that is never killed, and of the last mirror. Its first
+    five minutes are left out: until caches, threads and the allocator have what
+    they keep, a mirror grows by a third, and on a busy machine that takes minutes.
+    Of processes that were watched for SLOPE_SECONDS after that. rss_mb is where
+    each stood then, and at the end.
 connections_slope_per_h, connections_max
     Client connections at PostgreSQL, after the first minute.
 gb_per_month_pg
@@ -34,11 +37,12 @@ from collections.abc import Sequence
 from benchmarks.storage import GB, JOBS_A_MONTH
 from tests.soak.faults import Faults
 from tests.soak.load import Submitted
-from tests.soak.processes import Fleet, Member
+from tests.soak.processes import Fleet
 from tests.soak.reckon import Told
 from tests.soak.watch import Sample
 
 FIRST_SECONDS = 60.0
+WARM_SECONDS = 300.0
 SLOPE_SECONDS = 240.0
 STEADY_SECONDS = 300.0
 LEAST_JOBS = 20
@@ -69,18 +73,15 @@ def slope(points: Sequence[tuple[float, float]], least: float) -> float | None:
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
 
 
-def rss_slopes(fleet: Fleet) -> dict[str, float]:
-    """Return MB per hour of the anchor and of the last mirror, as far as they can be told."""
-    found = {}
+def memory(fleet: Fleet) -> tuple[dict[str, float], dict[str, list[int]]]:
+    """Return MB per hour of the anchor and of the last mirror, as far as they can be told, and MB from and to."""
+    slopes, levels = {}, {}
     for name, member in (("worker", fleet.workers[0]), ("mirror", fleet.mirror)):
-        if (line := _rss_slope(member)) is not None:
-            found[name] = round(line, 1)
-    return found
-
-
-def _rss_slope(member: Member) -> float | None:
-    points = [(age / 3600, size / 1e6) for age, size in member.resident if age > FIRST_SECONDS]
-    return slope(points, SLOPE_SECONDS / 3600)
+        points = [(age / 3600, size / 1e6) for age, size in member.resident if age > WARM_SECONDS]
+        if (line := slope(points, SLOPE_SECONDS / 3600)) is not None:
+            slopes[name] = round(line, 1)
+            levels[name] = [round(points[0][1]), round(points[-1][1])]
+    return slopes, levels
 
 
 def connections(samples: Sequence[Sample], began: float) -> tuple[int, float | None]:

@@ -20,7 +20,7 @@ from aetheris.cli.main import main
 from aetheris.runtime import housekeeping
 from aetheris.runtime.collection import Collector
 
-ROUND_SECONDS, SEAL_SECONDS, ERASE_SECONDS, COMPACT_SECONDS = 3.0, 2.0, 10.0, 10.0
+ROUND_SECONDS, SEAL_SECONDS, ERASE_SECONDS, COMPACT_SECONDS = 4.0, 2.0, 10.0, 20.0
 DAYS = 1
 
 

@@ -31,7 +31,7 @@ def text(outcome: Outcome) -> str:
         f"    stuck                 {f['stuck']}",
         "  measured",
         f"    P95 overhead          {_of(f['p95_overhead_ms'], 'ms')} over {f['overhead_jobs']} untouched jobs",
-        f"    memory                {_of(f['rss_slope_mb_per_h'], 'MB/h')} {f['rss_slopes_mb_per_h'] or ''}",
+        f"    memory                {_of(f['rss_slope_mb_per_h'], 'MB/h')} {f['rss_slopes_mb_per_h'] or ''} {f['rss_mb'] or ''}".rstrip(),
         f"    connections           {_of(f['connections_slope_per_h'], 'per hour')}, most {f['connections_max']}",
         f"    PostgreSQL, a month   {_of(f['gb_per_month_pg'], 'GB')}",
         f"    lake, a month         {_of(f['gb_per_month_lake'], 'GB')}",

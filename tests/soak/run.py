@@ -152,7 +152,7 @@ def _outcome(
     fleet, faults, load, watch, person = parts
     found = watch.found
     overheads = figures.overhead_ms(load.submitted, told, faults)
-    slopes = figures.rss_slopes(fleet)
+    slopes, levels = figures.memory(fleet)
     most, line = figures.connections(watch.samples, began)
     store, lake = figures.growth(watch.samples, began + 2 * retention, load.submitted, told)
     made: dict[str, object] = {
@@ -169,6 +169,7 @@ def _outcome(
         "gb_per_month_lake": lake,
         "overhead_jobs": len(overheads),
         "rss_slopes_mb_per_h": slopes,
+        "rss_mb": levels,
         "connections_max": most,
         "connections_slope_per_h": line,
         "events": sum(t.events for t in told.values()),
