@@ -31,7 +31,7 @@ def text(outcome: Outcome) -> str:
         f"    stuck                 {f['stuck']}",
         "  measured",
         f"    P95 overhead          {_of(f['p95_overhead_ms'], 'ms')} over {f['overhead_jobs']} untouched jobs",
-        f"    memory                {_of(f['rss_slope_mb_per_h'], 'MB/h')} {f['rss_slopes_mb_per_h'] or ''} {f['rss_mb'] or ''}".rstrip(),
+        f"    memory                {_of(f['rss_slope_mb_per_h'], 'MB/h')}{_memory(f)}",
         f"    connections           {_of(f['connections_slope_per_h'], 'per hour')}, most {f['connections_max']}",
         f"    PostgreSQL, a month   {_of(f['gb_per_month_pg'], 'GB')}",
         f"    lake, a month         {_of(f['gb_per_month_lake'], 'GB')}",
@@ -58,3 +58,9 @@ def write(outcome: Outcome, path: Path) -> None:
 
 def _of(value: object, unit: str) -> str:
     return "not told by so short a run" if value is None else f"{value} {unit}"
+
+
+def _memory(figures: dict[str, Any]) -> str:
+    slopes, levels = figures["rss_slopes_mb_per_h"], figures["rss_mb"]
+    each = (f"{name} {levels[name][0]} to {levels[name][1]} MB, {line} MB/h" for name, line in slopes.items())
+    return f" ({'; '.join(each)})" if slopes else ""
