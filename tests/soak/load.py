@@ -34,6 +34,8 @@ from tests.soak.agents import Work
 
 TENANTS = tuple(f"tenant-{n:02}" for n in range(1, 13))
 AT_ONCE = 100
+#: Submits at once: twelve tenants' pools of four would take half of what PostgreSQL has.
+LINES = 12
 #: Kind -> jobs a minute. `crowd` comes as often as it must.
 A_MINUTE = {
     "stream": 60.0, "airline": 20.0, "limited": 12.0, "spread": 10.0, "listener": 6.0, "asker": 6.0, "talker": 6.0,
@@ -71,6 +73,7 @@ class Load:
         self.open: set[str] = set()
         self.counts: Counter[str] = Counter()
         self._stack = AsyncExitStack()
+        self._lines = asyncio.Semaphore(LINES)
 
     async def __aenter__(self) -> Load:
         for tenant in TENANTS:
@@ -111,11 +114,13 @@ class Load:
         made = Submitted(number, TENANTS[number % len(TENANTS)], kind, time.time(), tools_ms)
         self.submitted.append(made)
         self.open.add(f"{number}")
-        while not made.job:
-            try:
-                made.job = await self.systems[made.tenant].submit(agent, value, key=f"soak-{number}")
-            except Outside:
-                await asyncio.sleep(0.3)
+        async with self._lines:
+            made.at = time.time()
+            while not made.job:
+                try:
+                    made.job = await self.systems[made.tenant].submit(agent, value, key=f"soak-{number}")
+                except Outside:
+                    await asyncio.sleep(0.3)
         self.by_job[made.job] = made
         self.counts[kind] += 1
 

@@ -42,6 +42,8 @@ runtime:
 TROUBLE = ("Traceback (most recent call last)", "was never retrieved", "was destroyed but it is pending")
 AWAY = ("can't reach PostgreSQL", "can't write")
 STARTING_SECONDS = 20.0
+#: A worker drains for half a minute at most; a mirror ends the round and the duty under way.
+ENDING_SECONDS = 90.0
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ class Fleet:
     def ended_well(self, member: Member) -> None:
         """Wait for one that was told to end in order; note it as a crash where it does not."""
         try:
-            member.process.wait_dead()
+            member.process.wait_dead(ENDING_SECONDS)
         except AssertionError as error:
             self.crashes.append(f"{member.name} does not end: {_last(str(error))}")
             member.process.kill()
