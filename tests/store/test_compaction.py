@@ -58,6 +58,19 @@ def test_a_day_becomes_one_file_and_every_row_is_there(world: World) -> None:
     assert (done.partitions, done.files_before, done.files_after) == (6, 36, 6)
     assert world.mirrored() == rows
     world.assert_equal()
+
+
+def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(world: World) -> None:
+    """A mirror that is to end has 90 s; with a busy machine and many tenants a whole compaction took minutes."""
+    many_rounds(world)
+    rows = world.mirrored()
+    asked = iter([False, False, True])
+    done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked, True)))
+    assert (done.partitions, done.versions, done.swept.files) == (2, 0, 0)
+    assert world.mirrored() == rows
+    again = asyncio.run(compact(world.source, world.lake(), now=LATER))
+    assert again.partitions == 4
+    assert world.mirrored() == rows
     again = asyncio.run(compact(world.source, world.lake(), now=LATER))
     assert again.partitions == 0
     world.write("job-0", 1)
