@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from aetheris.runtime.erasure import erase, hold, release
-from aetheris.store import audit
+from aetheris.store import audit, retention
 from aetheris.store.database import Database
 from aetheris.store.errors import Unreachable
 from tests.store.job_support import run
@@ -62,5 +62,18 @@ def test_a_connection_lost_before_the_commit_is_said_to_be_lost(
             monkeypatch.setattr(audit, "append", cut)
             with pytest.raises(Unreachable):
                 await act(here, job)
+
+    run(body)
+
+
+def test_a_connection_lost_in_a_vacuum_is_said_to_be_lost(database: Database) -> None:
+    """It comes at the end of a collection and takes long, so an outage finds it."""
+
+    async def body() -> None:
+        async with await database.connect("keeper") as connection:
+            with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+            with pytest.raises(Unreachable):
+                await retention.vacuum(connection)
 
     run(body)
