@@ -55,7 +55,7 @@ async def _again(duty: Duty, done: Callable[[str, str, float], None], stop: asyn
         try:
             if words := await duty.work():
                 done(duty.name, words, time.monotonic() - began)
-        except AetherisError as error:
+        except (AetherisError, OSError) as error:
             log.warning("%s: %s", duty.name, error)
         try:
             async with asyncio.timeout(max(0.0, duty.seconds - (time.monotonic() - began))):
