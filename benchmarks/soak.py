@@ -3,7 +3,7 @@
     python -m benchmarks soak --minutes 60 --seed 1 --json
 
 tests/soak/figures.py says what each figure is. One that the run was too short
-for is null: memory and growth need about a quarter of an hour.
+for is null: memory needs about a quarter of an hour, growth twenty-five minutes.
 """
 
 from __future__ import annotations
