@@ -9,7 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs reference promtool crash leaks test-quick lab serve lint bench bench-crash fixtures clean
+.PHONY: help demo test docs reference promtool crash soak leaks test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,6 +22,9 @@ test: $(DEV) promtool lint ## everything: house rules, units, properties, store,
 
 crash: $(DEV)    ## SEEDS=n kills at every boundary (1000), each campaign of a hundred from a seed of its own
 	$(BIN)/python -m tests.crash.campaign --kills $(or $(SEEDS),1000)
+
+soak: $(DEV)     ## MINUTES=n of load, kills, outages and a full disk (60), watched from outside; SEED=n
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
 
 promtool:        # evaluates the alerts in tests; Debian's package brings it
 	@command -v promtool >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
@@ -71,7 +74,7 @@ fixtures: $(DEV) ## make data/fixtures anew from its seed
 
 clean:           ## remove .venv, caches and the demo's data
 	-@test ! -x $(BIN)/aetheris || $(BIN)/aetheris down
-	rm -rf $(VENV) .aetheris build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-evidence.zip
+	rm -rf $(VENV) .aetheris build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-evidence.zip soak.json
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Aetheris needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Run: make PYTHON=python3.11 $(MAKECMDGOALS)")'

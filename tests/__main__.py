@@ -24,6 +24,7 @@ PARTS: list[tuple[str, list[str]]] = [
     ("api", ["tests/api", "-n", "2", "--dist", "loadfile"]),
     ("store and races", ["tests/store", "tests/races", "-n", "2", "--dist", "loadfile"]),
     ("crash", ["tests/crash"]),
+    ("soak", ["tests/soak"]),
     ("acceptance", ["tests/acceptance", "-n", "2", "--dist", "loadfile"]),
     ("notebooks", ["--nbval", "notebooks", "-p", "no:cacheprovider"]),
 ]

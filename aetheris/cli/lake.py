@@ -87,7 +87,7 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
         def kept(name: str, words: str, seconds: float) -> None:
             screen.fact(name, words, seconds)
 
-        every = duties(system.database, source, lake, system.config.runtime.gc, by=whoami(), signer=signer)
+        every = duties(system.database, source, lake, system.config.runtime.gc, by=whoami(), stop=stop, signer=signer)
         await asyncio.gather(follow(source, lake, done, stop=stop), keep(every, kept, stop))
         return rounds
     finally:

@@ -1,6 +1,6 @@
 """The open lake: Parquet in Iceberg tables, and `lake.json` over them. Knows no database but the catalog."""
 
-from aetheris.lake.catalog import Doubtful, Overtaken
+from aetheris.lake.catalog import Doubtful, Overtaken, Unreached
 from aetheris.lake.index import Index, LakeFile
 from aetheris.lake.lake import Lake, Published, Stale
 from aetheris.lake.local_writer import write_lake
@@ -22,6 +22,7 @@ __all__ = [
     "Stale",
     "TABLES",
     "TableShape",
+    "Unreached",
     "Watermark",
     "open_lake",
     "write_lake",

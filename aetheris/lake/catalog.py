@@ -33,6 +33,10 @@ class Doubtful(Unknown):
     """A commit's answer was lost: read the watermark at the table's head before anything else."""
 
 
+class Unreached(Unusable):
+    """The catalog's database can't be reached. Nothing is known of a commit in flight."""
+
+
 class LakeCatalog(SqlCatalog):
     """SqlCatalog for the lake in `folder`; spares the metadata that `lake.json` names."""
 
@@ -91,4 +95,4 @@ def unreached(error: SQLAlchemyError) -> Unusable:
     text = " ".join(str(cause).split())[:200]
     if getattr(cause, "sqlstate", None) in ("42P01", "42501", "3F000"):
         return Unusable(f"the database has no lake catalog of this version ({text}): run `aetheris init`")
-    return Unusable(f"can't reach the lake's catalog in PostgreSQL: {text}")
+    return Unreached(f"can't reach the lake's catalog in PostgreSQL: {text}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aetheris.domain.errors import Conflict
@@ -39,22 +40,28 @@ class Compacted:
 
 
 async def compact(
-    source: MirrorSource, lake: Lake, *, grace_seconds: float = GRACE_SECONDS, now: float | None = None
+    source: MirrorSource,
+    lake: Lake,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+    now: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Compacted:
     """Merge the small files of each tenant and day, let old versions go, delete what nothing names.
 
     Files that were replaced stay for `grace_seconds`, for readers that hold the
-    index of before. Errors: Corrupt (a file is not what it was; it is left),
+    index of before. Once `stop` says so, no further partition is begun and
+    nothing is let go: another time. Errors: Corrupt (a file is not what it was; it is left),
     Unreachable, Conflict.
     """
     began = time.monotonic()
     today = int((time.time() if now is None else now) // DAY_SECONDS)
     if lake.published().index is None:
         await mirror_once(source, lake)
-    merged = await asyncio.to_thread(_merge, lake, today)
+    merged = await asyncio.to_thread(_merge, lake, today, stop)
     if merged.partitions:
         await mirror_once(source, lake)
-    versions, swept = await asyncio.to_thread(_let_go, lake, grace_seconds)
+    versions, swept = (0, Swept(0, 0, 0)) if stop() else await asyncio.to_thread(_let_go, lake, grace_seconds)
     return Compacted(
         merged.partitions, merged.before, merged.after, merged.rows, merged.later, versions, swept,
         time.monotonic() - began,
@@ -70,11 +77,13 @@ class _Merged:
     later: int = 0
 
 
-def _merge(lake: Lake, today: int) -> _Merged:
+def _merge(lake: Lake, today: int, stop: Callable[[], bool]) -> _Merged:
     done = _Merged()
     for name in lake.heads(lake.published()):
         head = lake.heads(lake.published())[name]
         for paths in worth_merging(head, lake.folder, today).values():
+            if stop():
+                return done
             try:
                 made = rewrite(head, lake.folder, paths)
             except (Overtaken, Doubtful):

@@ -33,7 +33,7 @@ from aetheris.runtime.audit import entry
 from aetheris.runtime.sealing import signature_holds
 from aetheris.store import audit, retention
 from aetheris.store.append import JobKey
-from aetheris.store.database import Connection, Database
+from aetheris.store.database import Connection, Database, transaction
 from aetheris.store.retention import Due
 
 #: The lake's tables that must hold a job whole before it goes. Snapshots are derived: they just go.
@@ -180,7 +180,7 @@ class Collector:
         self, connection: Connection, tenant: str, keys: Sequence[JobKey], lake: OpenedLake, done: Collected
     ) -> None:
         reason = f"retention of {self._days} days"
-        async with connection.transaction():
+        async with transaction(connection):
             locked = await retention.lock(connection, keys)
             if not locked:
                 return

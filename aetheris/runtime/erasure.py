@@ -19,7 +19,7 @@ from aetheris.domain.errors import Conflict, Refused
 from aetheris.lake import open_lake
 from aetheris.runtime.audit import entry
 from aetheris.store import audit, erasing, retention, tombstones
-from aetheris.store.database import Connection, Database
+from aetheris.store.database import Connection, Database, transaction
 from aetheris.store.erasing import CellKey
 
 #: Cells that one entry of the audit chain names.
@@ -63,7 +63,7 @@ async def erase(
     (no such cell, no reason, the job is held or has not ended), Unreachable.
     """
     _require_reason(reason)
-    async with await database.connect("keeper") as connection, connection.transaction():
+    async with await database.connect("keeper") as connection, transaction(connection):
         standing = await erasing.lock(connection, tenant, job)
         if standing.held is not None:
             raise Refused(f"job {job[:8]} is under legal hold ({standing.held}): release it first")
@@ -94,7 +94,7 @@ async def erase(
 async def hold(database: Database, tenant: str, job: str, *, by: str, reason: str) -> bool:
     """Keep the job from collection and erasure until it is released; False when it is held already. Errors: Refused."""
     _require_reason(reason)
-    async with await database.connect("keeper") as connection, connection.transaction():
+    async with await database.connect("keeper") as connection, transaction(connection):
         placed = await retention.place_hold(connection, tenant, job, by, reason)
         if placed:
             await audit.append(connection, tenant, [entry("hold_job", by=by, resource_id=job, data={"reason": reason})])
@@ -104,7 +104,7 @@ async def hold(database: Database, tenant: str, job: str, *, by: str, reason: st
 async def release(database: Database, tenant: str, job: str, *, by: str, reason: str) -> bool:
     """End the job's hold; False when none is open. Errors: Refused."""
     _require_reason(reason)
-    async with await database.connect("keeper") as connection, connection.transaction():
+    async with await database.connect("keeper") as connection, transaction(connection):
         ended = await retention.release_hold(connection, tenant, job, by, reason)
         if ended:
             told = entry("release_job", by=by, resource_id=job, data={"reason": reason})

@@ -42,6 +42,8 @@ class Duty:
 async def keep(duties: list[Duty], done: Callable[[str, str, float], None], stop: asyncio.Event) -> None:
     """Do each duty at once and then at its interval until `stop` is set; one under way then is ended first.
 
+    What takes long looks at `stop` by itself (`duties`).
+
     `done` is told (duty, what it did, seconds) when it did something.
     """
     await asyncio.gather(*(_again(duty, done, stop) for duty in duties))
@@ -53,7 +55,7 @@ async def _again(duty: Duty, done: Callable[[str, str, float], None], stop: asyn
         try:
             if words := await duty.work():
                 done(duty.name, words, time.monotonic() - began)
-        except AetherisError as error:
+        except (AetherisError, OSError) as error:
             log.warning("%s: %s", duty.name, error)
         try:
             async with asyncio.timeout(max(0.0, duty.seconds - (time.monotonic() - began))):
@@ -63,9 +65,19 @@ async def _again(duty: Duty, done: Callable[[str, str, float], None], stop: asyn
 
 
 def duties(
-    database: Database, source: MirrorSource, lake: Lake, gc: Collection, *, by: str, signer: Signer | None = None
+    database: Database,
+    source: MirrorSource,
+    lake: Lake,
+    gc: Collection,
+    *,
+    by: str,
+    stop: asyncio.Event,
+    signer: Signer | None = None,
 ) -> list[Duty]:
-    """Return the duties of a store and its lake; collection only where `runtime.gc.enabled` is."""
+    """Return the duties of a store and its lake; collection only where `runtime.gc.enabled` is.
+
+    A compaction under way when `stop` is set leaves the rest to another time.
+    """
 
     async def seal() -> str:
         done = await seal_finished(database, by=by, signer=signer)
@@ -83,7 +95,7 @@ def duties(
         return f"{done.jobs} jobs, {done.rows.total()} rows" if done.jobs else ""
 
     async def merge() -> str:
-        done = await compact(source, lake)
+        done = await compact(source, lake, stop=stop.is_set)
         if not done.partitions and not done.swept.files:
             return ""
         return f"{done.files_before} files to {done.files_after}, {done.swept.files} old ones deleted"

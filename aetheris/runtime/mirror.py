@@ -38,14 +38,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aetheris.domain.errors import Conflict, Refused
-from aetheris.lake import Doubtful, Head, Index, Lake, Overtaken, Stale, Watermark, layout, tables, watermark
+from aetheris.lake import Doubtful, Head, Index, Lake, Overtaken, Stale, Unreached, Watermark, layout, tables, watermark
 from aetheris.lake.keys import KnownKeys
 from aetheris.lake.parquet import TableWriter, WrittenFile
+from aetheris.store.errors import Full, Unreachable
 from aetheris.store.mirror_rows import Cut, MirrorSource
 
 ROUND_ROWS = 50_000
 ROUND_SECONDS = 60.0
 LOOK_SECONDS = 1.0
+#: After a round that could not be made.
+AGAIN_SECONDS = 2.0
 #: Each lost race means that another mirror got on; so many in a row mean something else.
 TRIES = 25
 EXAMPLES = 20
@@ -53,6 +56,14 @@ _LACKS = "aetheris.store-lacks"
 
 log = logging.getLogger(__name__)
 Passed = Callable[[str], None]
+
+
+class CantWrite(Refused):
+    """The lake's folder can't be written. The last round stands."""
+
+
+#: What passes by itself or is mended elsewhere: a following mirror waits for that.
+PASSING = (Unreachable, Unreached, Full, CantWrite, Conflict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +123,26 @@ async def follow(
 
     `asked` is cleared when its round begins. `done` gets each round. The last
     round runs after `stop`, so that what was committed before it is in the lake.
+    While the database is away or a disk is full this says so once, and tries
+    again; only for the last round that is an error. Errors: as `mirror_once`.
     """
     asked = asked or asyncio.Event()
+    said = ""
     while not stop.is_set():
         asked.clear()
-        latest = await mirror_once(source, lake)
-        done(latest)
-        due = time.monotonic() + seconds
-        while not (stop.is_set() or asked.is_set()) and (left := due - time.monotonic()) > 0:
-            await _first_set(min(LOOK_SECONDS, left), asked, stop)
-            if await _waiting(source, latest, rows) >= rows:
-                break
+        try:
+            latest = await mirror_once(source, lake)
+            done(latest)
+            said, due = "", time.monotonic() + seconds
+            while not (stop.is_set() or asked.is_set()) and (left := due - time.monotonic()) > 0:
+                await _first_set(min(LOOK_SECONDS, left), asked, stop)
+                if await _waiting(source, latest, rows) >= rows:
+                    break
+        except PASSING as error:
+            if str(error) != said:
+                log.warning("%s", error)
+            said = str(error)
+            await _first_set(AGAIN_SECONDS, stop)
     done(await mirror_once(source, lake))
 
 
@@ -143,7 +163,7 @@ def _mirror_once(source: MirrorSource, lake: Lake, passed: Passed) -> Round:
             log.warning("lake table %s: the store counts from before its watermark; rows are told by key", table)
             source.renew()
         except OSError as error:
-            raise Refused(
+            raise CantWrite(
                 f"lake {lake.folder}: can't write {error.filename or 'a file'} ({error.strerror or error}); "
                 "the last round stands, mirror again when that is mended"
             ) from None

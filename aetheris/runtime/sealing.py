@@ -25,7 +25,7 @@ from aetheris.runtime.config import EvidenceSigning
 from aetheris.runtime.export import members
 from aetheris.store import audit, history, seals
 from aetheris.store.append import JobKey
-from aetheris.store.database import Connection, Database
+from aetheris.store.database import Connection, Database, transaction
 
 JOBS_PER_ROUND = 500
 EVENTS_PER_BATCH = 20_000
@@ -84,7 +84,7 @@ async def seal_finished(
             judged = await asyncio.to_thread(lambda sources=sources: [_judge(s, signer) for s in sources])  # type: ignore[misc]
             good = [(key, *said) for key, (said, _) in zip(batch, judged, strict=True) if said is not None]
             bad = [(key, why) for key, (said, why) in zip(batch, judged, strict=True) if said is None]
-            async with connection.transaction():
+            async with transaction(connection):
                 count += await seals.put(connection, good, [key for key, _ in bad])
                 for tenant in sorted({tenant for tenant, _ in batch}):
                     await audit.append(connection, tenant, _entries(tenant, by, good, bad))

@@ -157,6 +157,14 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
 
 @asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run the block in one transaction; a connection lost at its begin or commit is one of our errors, too."""
+    with translated():
+        async with connection.transaction():
+            yield
+
+
+@asynccontextmanager
 async def as_tenant(pool: AsyncConnectionPool[Connection], tenant: str) -> AsyncIterator[Connection]:
     """Yield an app connection in a transaction bound to `tenant`, and to nothing after it."""
     with translated():

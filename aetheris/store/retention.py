@@ -154,11 +154,12 @@ async def remove(
 
 async def vacuum(connection: Connection) -> bool:
     """Make the space of removed rows usable again; False where this role may not and autovacuum has to."""
-    try:
-        for table in REMOVED:
-            await connection.execute(sql.SQL("VACUUM (ANALYZE) aetheris.{}").format(sql.Identifier(table)))
-    except pg.InsufficientPrivilege:
-        return False
+    with translated():
+        try:
+            for table in REMOVED:
+                await connection.execute(sql.SQL("VACUUM (ANALYZE) aetheris.{}").format(sql.Identifier(table)))
+        except pg.InsufficientPrivilege:
+            return False
     return connection.info.server_version >= 170_000
 
 
