@@ -66,7 +66,7 @@ def test_the_rows_stand_under_their_parts() -> None:
         "-- speed",
         "P95      less than 5 s  1.235 s    ● holds",
         "-- size",
-        "a month  at most 10 GB   12,346 GB  ✕ does not hold",
+        "a month  at most 10 GB  12,346 GB  ✕ does not hold",
         "1 of 2 claims hold",
     ]
     shown = claims._repr_html_()
