@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from aetheris.runtime.facade import System
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 FIXTURES = ROOT / "data" / "fixtures"
@@ -49,22 +51,15 @@ def run(
     text of `without`, and calls what `before` names before the cell that
     contains its text, with the notebook's names. Every text must be in a cell.
     """
-    names: Names = {"__name__": "__main__"}
-    stopped: list[Stopped] = []
     cells = _cells(NOTEBOOKS / f"{name}.ipynb")
     for text in [*without, *(before or {}), *([] if until is None else [until])]:
         assert any(text in source for source in cells), f"{name} has no cell with {text!r}"
-    for source in cells:
-        if any(text in source for text in without):
-            continue
-        for text, act in (before or {}).items():
-            if text in source:
-                act(names)
-        if (found := _run_cell(source, names)) is not None:
-            stopped.append(found)
-        if until is not None and until in source:
-            break
-    return stopped
+    names: Names = {"__name__": "__main__"}
+    try:
+        return _run_cells(cells, names, until, without, before or {})
+    finally:
+        if isinstance(system := names.get("system"), System):  # a kernel that ends lets go of it, too
+            system.close()
 
 
 def in_subprocesses(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
@@ -83,6 +78,27 @@ def flip(path: Path, place: int = -9) -> None:
 
 def _cells(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def _run_cells(
+    cells: Sequence[str],
+    names: Names,
+    until: str | None,
+    without: Sequence[str],
+    before: Mapping[str, Callable[[Names], object]],
+) -> list[Stopped]:
+    stopped = []
+    for source in cells:
+        if any(text in source for text in without):
+            continue
+        for text, act in before.items():
+            if text in source:
+                act(names)
+        if (found := _run_cell(source, names)) is not None:
+            stopped.append(found)
+        if until is not None and until in source:
+            break
+    return stopped
 
 
 def _run_cell(source: str, names: Names) -> Stopped | None:
