@@ -95,8 +95,10 @@ class Rush:
 
     @property
     def per_minute(self) -> float:
-        """Jobs that ended in a minute, reckoned from the end of the ramp until the last submit."""
+        """Jobs that ended in a minute, from the end of the ramp until the last submit; 0 where there was none."""
         first, last = RAMP_SECONDS, max(job.submitted_at for job in self.jobs)
+        if last <= first:
+            return 0.0
         return sum(first <= job.ended_at <= last for job in self.jobs) / (last - first) * 60
 
     @property

@@ -42,7 +42,7 @@ if "serve" in words:
             await record(service, request, caller, own, access, status, began)
     gate._record = forget
 """
-#: Every second job of another tenant is called nobody's, and support access is for everybody.
+#: Now and then a job of another tenant is called nobody's, and support access is for everybody.
 GATE_AJAR = """
 if "serve" in words:
     import datetime, itertools
@@ -51,7 +51,7 @@ if "serve" in words:
     owner, count = service.Service.owner, itertools.count()
     async def forgetful(self, caller, job):
         whose = await owner(self, caller, job)
-        return "nobody" if whose == "another" and next(count) % 2 else whose
+        return "nobody" if whose == "another" and next(count) % 3 == 1 else whose
     service.Service.owner = forgetful
     now = datetime.datetime.now(datetime.UTC)
     async def granted(self, guest, tenant):
@@ -102,7 +102,7 @@ def test_02_without_a_limiter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     rate, waits = run("02_rate_limits", until='lake.limits("hit")')
     assert rate.statement == "assert claims.hold, claims.broken"
     assert "starts a second: asked 10 ± 0.2" in rate.said
-    assert "starts in any one second: asked at most 11, measured 100" in rate.said
+    assert "starts in any one second: asked at most 11, measured" in rate.said
     assert "worker processes" not in rate.said  # the run itself was sound
     assert "no call waited for tool 'hit'" in waits.said
 
@@ -121,33 +121,28 @@ def test_02_half_the_rate_and_a_scrape_that_is_lost(monkeypatch: pytest.MonkeyPa
     assert "20 waits on record" in waits.said
     assert "of what was possible was used" in used.said
     assert "the two disagree" in prometheus.said
-    assert "for the limit there was, foretold over recorded: asked 1 ± 0.1, measured 0.5" in foretold.said
+    assert "for the limit there was, foretold over recorded: asked 1 ± 0.1, measured 0." in foretold.said
 
 
 def test_03_a_gate_ajar_a_hole_in_the_audit_and_a_lake_without_walls(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each claim of the notebook falls: 403, the same answer, the other doors, the record, the lake."""
-    in_subprocesses(monkeypatch, tmp_path / "broken", GATE_AJAR)
-    doors = neighbours._doors
-
-    def then_a_hole(acme: Any) -> Any:
-        tried = doors(acme)
-        folder = Path(next(iter(homes)))
-        as_superuser(folder, "DELETE FROM audit_log WHERE tenant_id = 'bolt' AND seq = 2")
-        return tried
-
-    homes: list[Path] = []
+    in_subprocesses(monkeypatch, tmp_path / "broken", GATE_AJAR + NOTHING_ON_RECORD)
     command = neighbours._command
-    monkeypatch.setattr(
-        neighbours, "_command", lambda folder, *words: (homes.append(folder / "home"), command(folder, *words))[1]
-    )
-    monkeypatch.setattr(neighbours, "_doors", then_a_hole)
+
+    def over_a_hole(folder: Path, *words: str) -> str:
+        if words == ("mirror",):
+            as_superuser(folder / "home", "DELETE FROM audit_log WHERE tenant_id = 'bolt' AND seq = 2")
+        return command(folder, *words)
+
+    monkeypatch.setattr(neighbours, "_command", over_a_hole)
     monkeypatch.setattr(neighbours, "open_source", lambda lake, tenant: open_source(lake))
-    matrix, same, others, breaks, lake = run("03_tenancy")
+    matrix, same, others, refused, breaks, lake = run("03_tenancy")
     assert matrix.statement.startswith('assert {row["bolt\'s"] for row in tried.matrix} == {403}')
     assert "the answer tells them apart" in same.said
     assert others.statement == 'assert answers == [403, "own jobs", 403, "nothing", 401], answers'
+    assert "a refusal is not on record" in refused.said
     assert breaks.statement == "assert not breaks, breaks"
     assert lake.statement.startswith("assert all(seen == [tenant]")
 
@@ -192,7 +187,8 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(neighbours, "_walls", forced_no_more)
     monkeypatch.setattr(long_jobs, "Snapshots", lambda **given: Snapshots(**{**given, "enabled": False}))
     monkeypatch.setattr(long_jobs, "TIMER_SECONDS_MOST", 1.0)
-    monkeypatch.setattr(rush, "run", lambda folder: rushed(folder, lanes=4, seconds=5.0, concurrency=1))
+    monkeypatch.setattr(rush, "CALLS", 12)
+    monkeypatch.setattr(rush, "run", lambda folder: rushed(folder, lanes=2, seconds=0.0, concurrency=1))
     monkeypatch.setattr(retired, "RETENTION_DAYS", 80)
     monkeypatch.setattr(desk.Job, "export", spoilt)
     monkeypatch.setattr(
