@@ -24,8 +24,8 @@ from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows
 from aetheris.runtime import keeping
 
-LANES = 110
-CALLS = 7
+LANES = 115
+CALLS = 5
 TOOL_MS = (50, 500)
 SECONDS = 8.0
 #: The lanes begin within so long, as jobs of their own time would.
