@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ import aetheris as ae
 from aetheris.domain.errors import Corrupt
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows
-from aetheris.runtime import keeping
+from aetheris.runtime import heap, keeping
 
 LANES = 115
 CALLS = 5
@@ -38,7 +38,7 @@ class _Watch:
 
     under_way: int = 0
     most: int = 0
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 _watch = _Watch()
@@ -126,9 +126,10 @@ class Rush:
 def run(folder: Path, *, lanes: int = LANES, seconds: float = SECONDS, concurrency: int = 2 * LANES) -> Rush:
     """Keep `lanes` jobs under way for `seconds` and let the last ones end. Errors: Corrupt when one does not complete.
 
-    Uses an embedded PostgreSQL in `folder` and a worker in this process. Works
-    inside a running event loop.
+    Uses an embedded PostgreSQL in `folder` and a worker in this process, whose heap
+    is settled as that of `aetheris worker` is. Works inside a running event loop.
     """
+    heap.settle()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(_run(folder, lanes, seconds, concurrency))).result()
 

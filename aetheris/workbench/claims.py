@@ -115,7 +115,7 @@ class Claims:
         head = "".join(f"<th style='{_CELL}'>{name}</th>" for name in ("claim", "asked", "measured", "holds"))
         title = f"<caption style='{_CELL};font-weight:bold'>{html.escape(text(self.title))}</caption>"
         return (
-            f"<table style='border-collapse:collapse'>{title if self.title else ''}<thead><tr>{head}</tr></thead>"
+            f"<table style='border-collapse:collapse;color:inherit'>{title if self.title else ''}<thead><tr>{head}</tr></thead>"
             f"<tbody>{self._body()}</tbody></table><p>{self.sentence}</p>"
         )
 
