@@ -115,8 +115,8 @@ class Claims:
         head = "".join(f"<th style='{_CELL}'>{name}</th>" for name in ("claim", "asked", "measured", "holds"))
         title = f"<caption style='{_CELL};font-weight:bold'>{html.escape(text(self.title))}</caption>"
         return (
-            f"<table style='border-collapse:collapse;color:inherit'>{title if self.title else ''}<thead><tr>{head}</tr></thead>"
-            f"<tbody>{self._body()}</tbody></table><p>{self.sentence}</p>"
+            f"<table style='border-collapse:collapse;color:inherit'>{title if self.title else ''}"
+            f"<thead><tr>{head}</tr></thead><tbody>{self._body()}</tbody></table><p>{self.sentence}</p>"
         )
 
     def _add(self, what: str, asked: str, measured: Any, unit: str, holds: bool) -> Claim:
