@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aetheris as ae
 from aetheris.domain.errors import Corrupt
@@ -25,7 +26,7 @@ from aetheris.domain.rows import Rows
 from aetheris.runtime import heap, keeping
 from aetheris.runtime.system import at_rest
 
-LANES = 110
+LANES = 115
 CALLS = 5
 TOOL_MS = (50, 500)
 SECONDS = 8.0
@@ -152,7 +153,8 @@ async def _run(folder: Path, lanes: int, seconds: float, concurrency: int) -> Ru
         try:
             lanes_run = (_lane(system, ends, random.Random(n), began, at, seconds) for n, at in enumerate(starts, 1))
             running = asyncio.gather(*lanes_run)
-            await asyncio.wait([looking, running], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [looking, running]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if looking.done():  # it failed, and nobody would be told of an end any more
                 running.cancel()
                 looking.result()
