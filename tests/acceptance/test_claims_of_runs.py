@@ -1,4 +1,4 @@
-"""The notebooks that run a system (02, 03, 04, 07) stop when their claim is broken, at the assert that makes it.
+"""The notebooks that run a system (02, 03, 04) stop when their claim is broken, at the assert that makes it.
 
 What is broken is broken underneath: in the worker or the API (a process of its
 own, see `in_subprocesses`), in PostgreSQL, or in what the runtime does. Many
@@ -17,16 +17,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from aetheris.demo import fleet, long_jobs, neighbours, retired, rush, tampering
-from aetheris.demo.tampering import Tampered
+from aetheris.demo import fleet, long_jobs, neighbours
 from aetheris.forensics.source import open_source
 from aetheris.runtime.collection import Collected, Collector
-from aetheris.runtime.config import Snapshots
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.store.database import Database
-from aetheris.workbench import desk
 
-from .notebook_cells import FIXTURES, NOTEBOOKS, flip, in_subprocesses, run
+from .notebook_cells import FIXTURES, NOTEBOOKS, in_subprocesses, run
 
 LIMITER_OFF = """
 if "worker" in words:
@@ -168,64 +165,3 @@ def test_04_slow_replays_snapshots_that_are_not_read_and_no_collection(monkeypat
     assert "events read of 10,000, from a snapshot: asked at most 10, measured 10,00" in work.said
     assert folds.statement == "assert folds.all_same, folds.table"
     assert "jobs collected: asked 100, measured 0" in kept.said
-
-
-def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Section by section, and all of it at the closing table."""
-    in_subprocesses(monkeypatch, tmp_path / "broken", LIMITER_OFF + NOTHING_ON_RECORD)
-    slow_and_without_snapshots(monkeypatch)
-    walls, rushed, export = neighbours._walls, rush.run, desk.Job.export
-
-    def forced_no_more(folder: Path) -> str:
-        as_superuser(folder / "home", "ALTER TABLE cells NO FORCE ROW LEVEL SECURITY")
-        return walls(folder)
-
-    def spoilt(self: desk.Job, path: Path) -> None:
-        export(self, path)
-        flip(path, 2_000)
-
-    monkeypatch.setattr(neighbours, "_walls", forced_no_more)
-    monkeypatch.setattr(long_jobs, "Snapshots", lambda **given: Snapshots(**{**given, "enabled": False}))
-    monkeypatch.setattr(long_jobs, "TIMER_SECONDS_MOST", 1.0)
-    monkeypatch.setattr(rush, "CALLS", 12)
-    monkeypatch.setattr(rush, "run", lambda folder: rushed(folder, lanes=2, seconds=0.0, concurrency=1))
-    monkeypatch.setattr(retired, "RETENTION_DAYS", 80)
-    monkeypatch.setattr(desk.Job, "export", spoilt)
-    monkeypatch.setattr(
-        tampering, "tampered", lambda path: [Tampered("integrity", "nothing was done", path.read_bytes())]
-    )
-    rate, tenants, replay, timer, many, gone, evidence, table = run("07_acceptance")
-    broken = {
-        "rate.hold": (rate, ["starts a second: asked 10 ± 0.2", "starts in any one second: asked at most 12"]),
-        "tenants.hold": (
-            tenants,
-            [
-                "walls in PostgreSQL: asked up, measured the walls are not up: row-level security is not forced",
-                "of these tries, on the audit record: asked 160, measured 0",
-            ],
-        ),
-        "replay.hold": (replay, ["10,000 events, from a snapshot: asked less than 1 s", "read of these 10,000"]),
-        "snapshots.hold": (timer, ["of a job of 1,100 events: asked ['timer'], measured []"]),
-        "many.hold": (
-            many,
-            [
-                "at the same instant: asked at least 100, measured 1",
-                "submit to finish, P95: asked less than 5 s",
-                "of that not the tools', P95: asked at most 500 ms",
-                "jobs a minute: asked at least 60",
-            ],
-        ),
-        "gone.hold": (gone, ["after 89 days: asked 0, measured 100", "after 100 days: asked 100, measured 0"]),
-        "evidence.hold": (
-            evidence,
-            [
-                "unsigned: asked self-consistent, measured failed",
-                "refused in the layer that was spoilt: asked 1, measured 0",
-            ],
-        ),
-    }
-    for asserted, (stopped, told) in broken.items():
-        assert stopped.statement.startswith(f"assert {asserted}")
-        assert all(text in stopped.said for text in told), stopped.said
-    assert table.statement == "assert claims.hold, claims.broken"
-    assert all(text in table.said for _, told in broken.values() for text in told)
