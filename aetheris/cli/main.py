@@ -31,7 +31,7 @@ COMMANDS = {
     "demo": "demo",
     "worker": "worker",
     "serve": "serve",
-    "token": "serve",
+    "token": "token",
     "submit": "submit",
     "jobs": "jobs",
     "trace": "trace",

@@ -1,4 +1,4 @@
-"""`serve` and `token`: the API, and development tokens for it."""
+"""`serve`: the API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from aetheris.api import tokens
-from aetheris.api.access import ROLES, Caller
+from aetheris.api.access import Caller
 from aetheris.api.auth import Authenticator, authenticator
 from aetheris.api.server import bind, is_loopback
 from aetheris.api.server import serve as answer
@@ -21,7 +21,6 @@ from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents
 from aetheris.cli.worker import serve_metrics
-from aetheris.domain.durations import seconds_of
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.config import Api
@@ -150,30 +149,3 @@ def _tools(served: list[Agent]) -> list[Tool[Any, Any]]:
             if isinstance(thing, Tool):
                 found[thing.name] = thing
     return list(found.values())
-
-
-@click.command()
-@click.option("--user", help="Who holds it.  [default: you]")
-@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=("user",), show_default=True)
-@click.option(
-    "--ttl", default=None, metavar="DURATION", help="How long it lives.  [default: api.middleware.jwt_timeout, 1h]"
-)
-@json_option
-def token(user: str | None, roles: tuple[str, ...], ttl: str | None, screen: Screen) -> None:
-    """Print a development token for --tenant, signed by a key of this machine (made when there is none).
-
-    `aetheris serve --dev-tokens` believes it. The token is a secret while it lives.
-
-    \b
-    Example:  export AETHERIS_TOKEN=$(aetheris --tenant acme token --role operator --ttl 8h)
-    """
-    try:
-        seconds = load().config.api.middleware.jwt_timeout if ttl is None else seconds_of(ttl)
-    except ValueError as error:
-        raise Refused(f"--ttl {ttl}: {error}") from None
-    tenant = click.get_current_context().find_root().obj["tenant"]
-    made = tokens.mint(
-        default_home(), tenant=tenant, user=user or whoami().removeprefix("user/"), roles=roles, seconds=seconds
-    )
-    screen.line(made)
-    screen.json({"token": made, "tenant": tenant, "roles": list(roles), "seconds": int(seconds)})

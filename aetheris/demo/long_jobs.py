@@ -19,18 +19,16 @@ from pathlib import Path
 import aetheris as ae
 from aetheris.domain.errors import Corrupt
 from aetheris.domain.rows import Rows
-from aetheris.lake import Lake
+from aetheris.runtime import keeping
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.config import Snapshots
-from aetheris.runtime.mirror import mirror_once
 from aetheris.runtime.replay import to_next_step
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.snapshots import take_asked
 from aetheris.store import history
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
-from aetheris.store.mirror_rows import MirrorSource
-from aetheris.store.snapshots import snapshot_keys
+from aetheris.store.snapshots import due, snapshot_keys
 
 LENGTHS = (500, 1_000, 5_000, 10_000, 20_000)
 #: Of jobs that checkpoint.
@@ -40,6 +38,10 @@ REPEATS = 3
 #: What a worker goes on from.
 EVENTS, SNAPSHOT, CHECKPOINT = "all events", "a snapshot", "a checkpoint"
 WITHIN_SECONDS = 30.0
+#: One job below the threshold of 1,000 events and one above it, and how often the timer comes by.
+AROUND_THE_THRESHOLD = (900, 1_100)
+TIMER_SECONDS = 0.5
+TIMER_SECONDS_MOST = 20.0
 
 
 @ae.tool(effect="none")
@@ -80,15 +82,18 @@ class Replay:
     #: Of this process's processor: what others do meanwhile is not in it.
     cpu_seconds: float
     statements: int
+    #: Events that were read: all, or those after the snapshot or checkpoint, and the first.
+    read: int
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One way to go on, timed; `reached` is the number of the next step."""
+    """One way to go on, timed; `reached` is the number of the next step, `read` how many events were read."""
 
     seconds: float
     cpu_seconds: float
     statements: int
+    read: int
     reached: int
 
 
@@ -113,6 +118,10 @@ class Outcome:
     def seconds(self, events: int, begins_with: str) -> float:
         """Return how long the job of at least so many events took."""
         return next(r.seconds for r in self.replays if r.events >= events and r.begins_with == begins_with)
+
+    def read(self, events: int, begins_with: str) -> int:
+        """Return how many events were read of the job of at least so many."""
+        return next(r.read for r in self.replays if r.events >= events and r.begins_with == begins_with)
 
     def saved(self, events: int) -> float:
         """Return which share of the processor's time from all events a snapshot saves."""
@@ -160,6 +169,14 @@ class Outcome:
         return Rows(["events", "ms to take", "bytes of the fold", "bytes to replay from", "bytes per event"], rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Jobs that a worker's timer came by, each by its steps, and the lake that tells of their snapshots."""
+
+    jobs: dict[int, str]
+    lake: Path
+
+
 def run(folder: Path, lengths: Sequence[int] = LENGTHS, resumed_lengths: Sequence[int] = RESUMED_LENGTHS) -> Outcome:
     """Run the jobs, take their snapshots, time every way to go on with them, and mirror the record.
 
@@ -170,25 +187,37 @@ def run(folder: Path, lengths: Sequence[int] = LENGTHS, resumed_lengths: Sequenc
         return thread.submit(lambda: asyncio.run(_run(folder, lengths, resumed_lengths))).result()
 
 
+def wait_for_timer(folder: Path, lengths: Sequence[int] = AROUND_THE_THRESHOLD) -> Waited:
+    """Run the jobs, let the timer come by until nothing is due, and once more; mirror the record.
+
+    The threshold is the usual one, 1,000 events; only the hour is shortened.
+    Uses an embedded PostgreSQL in `folder`. Works inside a running event loop.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(_wait_for_timer(folder, lengths))).result()
+
+
 async def replay_seconds(
     connection: Connection, key: JobKey, agent: Agent, *, use_snapshots: bool, repeats: int = REPEATS
 ) -> Timed:
     """Return what going on with a job took, the best of `repeats`."""
     head_leaf, checkpoint = await history.stands(connection, key)
-    best = Timed(float("inf"), float("inf"), 0, 0)
+    best = Timed(float("inf"), float("inf"), 0, 0, 0)
     for _ in range(repeats):
         builder = ReplayContextBuilder(await snapshot_keys(connection), use_snapshots)
         gc.collect()
         began, used = time.perf_counter(), time.process_time()
         context = (await builder.build(connection, [key], [checkpoint]))[key]
+        read = len(context.record.lines)
         reached = await to_next_step(agent, key, context.history(head_leaf))
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - used
-        best = Timed(min(best.seconds, seconds), min(best.cpu_seconds, cpu_seconds), builder.statements, reached)
+        times = min(best.seconds, seconds), min(best.cpu_seconds, cpu_seconds)
+        best = Timed(*times, builder.statements, read, reached)
     return best
 
 
 async def _run(folder: Path, lengths: Sequence[int], resumed_lengths: Sequence[int]) -> Outcome:
-    async with ae.AsyncSystem(home=folder / "home") as system:
+    async with ae.AsyncSystem(home=folder / "home", lake=folder / "lake") as system:
         settings = ae.Settings(snapshot=Snapshots(enabled=False))
         worker = await system.start_worker([reader, resumer], settings)
         plain = [(system.tenant, await system.submit(reader, steps)) for steps in lengths]
@@ -204,13 +233,24 @@ async def _run(folder: Path, lengths: Sequence[int], resumed_lengths: Sequence[i
             for key, steps in zip(resumed, resumed_lengths, strict=True):
                 last = steps + steps // CHECKPOINT_STEPS + 1
                 replays.append(await _timed(system, connection, key, resumer, CHECKPOINT, last))
-        source = MirrorSource(system.database)
-        lake = Lake(folder / "lake", source.catalog_uri)
-        try:
-            await mirror_once(source, lake)
-        finally:
-            lake.close()
-    return Outcome(replays, snapshots, folder / "lake")
+        await keeping.mirror(system)
+    return Outcome(replays, snapshots, system.lake)
+
+
+async def _wait_for_timer(folder: Path, lengths: Sequence[int]) -> Waited:
+    folder.mkdir(parents=True, exist_ok=True)
+    async with ae.AsyncSystem(home=folder / "home", lake=folder / "lake") as system:
+        settings = Snapshots(interval=TIMER_SECONDS)
+        await system.start_worker([reader], ae.Settings(snapshot=settings))
+        jobs = {steps: await system.submit(reader, steps) for steps in lengths}
+        await system.wait(list(jobs.values()))
+        deadline = time.monotonic() + TIMER_SECONDS_MOST
+        async with await system.database.connect("worker") as connection:
+            while await due(connection, settings.event_threshold, len(jobs)) and time.monotonic() < deadline:
+                await asyncio.sleep(TIMER_SECONDS / 5)
+        await asyncio.sleep(2 * TIMER_SECONDS)  # it comes by the short one once more
+        await keeping.mirror(system)
+    return Waited(jobs, system.lake)
 
 
 async def _timed(
@@ -220,7 +260,7 @@ async def _timed(
     if timed.reached != last:
         raise Corrupt(f"job {key[1][:8]}: its replay came to step {timed.reached}, not to its wait, step {last}")
     events = (await system.find(key[1])).head_seq
-    return Replay(events, begins_with, timed.seconds, timed.cpu_seconds, timed.statements)
+    return Replay(events, begins_with, timed.seconds, timed.cpu_seconds, timed.statements, timed.read)
 
 
 async def _snapshot(connection: Connection, key: JobKey) -> Taken:

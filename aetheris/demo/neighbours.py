@@ -1,7 +1,8 @@
-"""Two tenants side by side behind one API, and one of them trying everything on the other.
+"""Two tenants side by side behind one API, and one of them trying everything on the other; or a dozen of them.
 
 The API is a process of its own with development tokens; whoever asks here has
-a token and nothing else. The notebook on tenancy shows what comes of it.
+a token and nothing else. The notebooks on tenancy and on acceptance show what
+comes of it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aetheris as ae
-from aetheris.domain.errors import Unusable
+from aetheris.domain.errors import Refused, Unusable
 from aetheris.domain.rows import Rows
 from aetheris.forensics.remote import Api
 from aetheris.forensics.source import open_source
 from aetheris.runtime.facade import System
 
 TENANTS = ("acme", "bolt")
+#: Who else may live there.
+OTHERS = ("cobalt", "dune", "ember", "fjord", "gale", "harbor", "iris", "juniper", "kelp", "larch")
 JOBS = 3
 #: What one may try on a job: what it is called, method, path below it, body.
 ACTS: tuple[tuple[str, str, str, dict[str, Any] | None], ...] = (
@@ -54,6 +58,17 @@ async def note(ctx: ae.Context, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Crossing:
+    """One thing that a tenant tried on another's job, and the answer's status; `request` is its id on the record."""
+
+    tenant: str
+    whose: str
+    act: str
+    status: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """What acme saw and got, and what stands on record of it."""
 
@@ -61,32 +76,62 @@ class Tried:
     matrix: Rows  # act, own, bolt's, made up for bolt, no id
     same_answer: bool  # bolt's job and a made-up one: alike to the byte but for the request's id
     other_doors: Rows  # what was tried, answer
+    crossings: list[Crossing]
+    walls: str  # "up", or what a role that serves tenants is refused for
     lake: Path
 
+    @property
+    def tenants(self) -> int:
+        """How many live there."""
+        return len(self.listed)
 
-def run(folder: Path) -> Tried:
-    """Serve two tenants from `folder`, let acme try everything of bolt's, mirror, and return what came of it."""
-    with _served(folder) as api:
-        ours, theirs = ([_submit(api[t], f"a note of {t}") for _ in range(JOBS)] for t in TENANTS)
+    @property
+    def across(self) -> Rows:
+        """How often each thing was tried on another tenant's job, and the answers."""
+        rows = [
+            [act, len(found), ", ".join(sorted({str(c.status) for c in found}))]
+            for act in dict.fromkeys(c.act for c in self.crossings)
+            if (found := [c for c in self.crossings if c.act == act])
+        ]
+        return Rows(["tried on another's job", "times", "answers"], rows)
+
+    def on_record(self, audit: Iterable[Mapping[str, Any]]) -> int:
+        """Return how many crossings stand in `audit` (rows of tenancy/audit): refused, in the chain of who tried."""
+        refused = {(r["tenant_id"], r["request_id"]) for r in audit if r["status"] == 403 and not r["success"]}
+        return sum((c.tenant, c.request) in refused for c in self.crossings)
+
+
+def run(folder: Path, tenants: int = len(TENANTS)) -> Tried:
+    """Serve so many tenants from `folder`, let acme try everything of bolt's, mirror, and return what came of it.
+
+    Where there are more than these two (up to 12), acme tries each act on a job of
+    every other tenant too, and each of them on acme's.
+    """
+    names = (*TENANTS, *OTHERS)[:tenants]
+    with _served(folder, names) as api:
+        jobs = {t: [_submit(api[t], f"a note of {t}") for _ in range(JOBS)] for t in names}
         made_up = _made_up(folder)
         acme = api["acme"]
-        targets = (ours[0], theirs[0], made_up, "nobody")
+        targets = (jobs["acme"][0], jobs["bolt"][0], made_up, "nobody")
         matrix = [
             [what, *(acme.answer(method, f"/api/jobs/{job}{path}", body)[0] for job in targets)]
             for what, method, path, body in ACTS
         ]
         bodies = [_without_id(acme.answer("GET", f"/api/jobs/{job}")[1]) for job in targets[1:3]]
         listed = [
-            [t, len(found := _listed(api[t])), ", ".join(sorted({_whose(j, ours) for j in found}))] for t in TENANTS
+            [t, len(found := _listed(api[t])), ", ".join(sorted({_whose(j, jobs) for j in found}))] for t in names
         ]
         _command(folder, "mirror")
         doors = _doors(acme)
+        crossings = _crossings(api, jobs)
         _command(folder, "mirror")
     return Tried(
         Rows(["tenant", "jobs listed", "whose"], listed),
         Rows(["acme tries to", "own", "bolt's", "made up for bolt", "no id"], matrix),
         bodies[0] == bodies[1],
         Rows(["acme tries", "answer"], doors),
+        crossings,
+        _walls(folder),
         folder / "home" / "lake",
     )
 
@@ -111,6 +156,28 @@ def _doors(acme: Api) -> list[list[Any]]:
     ]
 
 
+def _crossings(api: Mapping[str, Api], jobs: Mapping[str, Sequence[str]]) -> list[Crossing]:
+    """Let acme try every act on a job of each of OTHERS, and each of them on acme's."""
+    pairs = [pair for other in api if other in OTHERS for pair in (("acme", other), (other, "acme"))]
+    found = []
+    for tenant, whose in pairs:
+        for n, (act, method, path, body) in enumerate(ACTS):
+            request = f"{tenant}-at-{whose}-{n}"
+            way = f"/api/jobs/{jobs[whose][0]}{path}"
+            status, _, _ = api[tenant].answer(method, way, body, {"X-Request-ID": request})
+            found.append(Crossing(tenant, whose, act, status, request))
+    return found
+
+
+def _walls(folder: Path) -> str:
+    """Return "up" if whoever opens the store as the app is let in, else what is said instead."""
+    try:
+        System(home=folder / "home").close()
+    except Refused as refused:
+        return str(refused)
+    return "up"
+
+
 def _submit(api: Api, text: str) -> str:
     return str(api.post("/api/jobs", {"agent": "note", "input": text})["job_id"])
 
@@ -119,8 +186,8 @@ def _listed(api: Api, query: str = "") -> list[str]:
     return [j["job_id"] for j in json.loads(api.answer("GET", f"/api/jobs{query}")[1])["jobs"]]
 
 
-def _whose(job: str, ours: list[str]) -> str:
-    return TENANTS[0] if job in ours else TENANTS[1]
+def _whose(job: str, jobs: Mapping[str, Sequence[str]]) -> str:
+    return next(tenant for tenant, own in jobs.items() if job in own)
 
 
 def _without_id(body: bytes) -> dict[str, Any]:
@@ -134,7 +201,7 @@ def _made_up(folder: Path) -> str:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[dict[str, Api]]:
+def _served(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Api]]:
     words = ["serve", "aetheris.demo.neighbours:note", "--dev-tokens", "--port", "0", "--json"]
     server = subprocess.Popen(
         _words(*words), env=_environ(folder), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -144,7 +211,9 @@ def _served(folder: Path) -> Iterator[dict[str, Api]]:
         url = next((line.split('"')[3] for line in server.stdout if '"url":' in line), "")
         if not url:
             raise Unusable("the API did not start; run `aetheris serve` to see why")
-        yield {t: Api(url, _token(folder, t)) for t in TENANTS}
+        with ThreadPoolExecutor(2) as threads:  # each token is a process of its own
+            tokens = list(threads.map(lambda tenant: _token(folder, tenant), names))
+        yield {name: Api(url, token) for name, token in zip(names, tokens, strict=True)}
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(30)
