@@ -20,7 +20,7 @@ STYLE = """<style>
 .aetheris table { border-collapse: collapse; font-size: 12px; margin: 4px 0 10px 0; }
 .aetheris th { text-align: left; padding: 4px 12px 4px 0; font-weight: 600; white-space: nowrap;
   border-bottom: 1px solid var(--jp-border-color1, #999); }
-.aetheris td { text-align: left; padding: 3px 12px 3px 0; vertical-align: top; overflow-wrap: anywhere; min-width: 4em;
+.aetheris td { text-align: left; padding: 3px 12px 3px 0; vertical-align: top; overflow-wrap: break-word;
   max-width: 44em; border-bottom: 1px solid var(--jp-border-color2, #bbb); font-variant-numeric: tabular-nums; }
 .aetheris h4 { margin: 10px 0 2px 0; font-size: 13px; font-weight: 600; }
 .aetheris p { margin: 4px 0; max-width: 62em; overflow-wrap: anywhere; }

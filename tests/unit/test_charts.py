@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import pkgutil
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_every_chart_is_in_the_one_template(build: Callable[..., go.Figure], emp
     assert not own.keys() & {"font", "paper_bgcolor", "plot_bgcolor", "margin", "colorway", "hoverlabel", "legend"}
     assert own["title"].keys() == {"text"}
     assert build(*arguments).to_json() == figure.to_json()
-    assert all(trace.uid for trace in figure.data)
+    assert all(re.fullmatch("[a-z0-9-]+", trace.uid) for trace in figure.data)
     if empty:
         assert not figure.data
         assert figure.layout.annotations[0].text
@@ -201,6 +202,16 @@ def test_an_axis_names_the_unit_that_its_bars_are_in() -> None:
     short = timeline.timeline(LINES[:2], "job")
     assert short.layout.xaxis.title.text.startswith("milliseconds ")
     assert max(bar.x[0] for bar in short.data) == 400
+
+
+def test_a_call_in_doubt_is_hatched_to_the_end_of_the_record() -> None:
+    """Drawn as a hair it would look as if it had taken no time; nobody knows how long it took."""
+    doubt = TraceLine(5, 3, 1_000_000, "call", "refund", "once", states=("started", "unknown"))
+    figure = timeline.timeline([*LINES, doubt], "job")
+    bar = next(bar for bar in figure.data if bar.name == timeline.DOUBT)
+    assert (bar.base[0], bar.base[0] + bar.x[0]) == (1, 31)
+    assert bar.marker.pattern.shape == "/"
+    assert [bar.name for bar in figure.data][-1] == timeline.OTHERS
 
 
 def test_a_long_trace_is_drawn_in_pages() -> None:

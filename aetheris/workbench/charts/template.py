@@ -39,7 +39,7 @@ _AXIS = {
     "ticks": "",
     "separatethousands": True,
     "exponentformat": "none",
-    "title": {"standoff": 12},
+    "title": {"standoff": 12, "font": {"size": 13}},
 }
 TEMPLATE = go.layout.Template(
     layout={

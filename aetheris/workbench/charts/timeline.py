@@ -7,11 +7,17 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from aetheris.domain.ledger import OPEN
 from aetheris.domain.trace import TraceLine
 from aetheris.workbench.charts import template as look
 
-COLOURS = {"call": look.BLUE, "waiting": look.ORANGE, "took over": look.RED, "went on": look.PINK}
+DOUBT = "call in doubt"
 OTHERS = "other events"
+#: In the legend's order.
+COLOURS = {
+    "call": look.BLUE, DOUBT: look.PINK, "waiting": look.ORANGE, "took over": look.RED, "went on": look.SKY,
+    OTHERS: look.GREY,
+}  # fmt: skip
 #: Of the whole, so that what took no time is still seen.
 LEAST_SHARE = 0.004
 #: More bars than this make a page slow; a panel turns pages.
@@ -29,21 +35,27 @@ def timeline(lines: Sequence[TraceLine], title: str, *, begin: int = 0) -> go.Fi
         return look.figure(title, "", "", empty="no events")
     shown = list(enumerate(lines))[begin : begin + ROWS_MOST]
     first = min((_began(x) for _, x in shown), default=0) if begin else 0
-    span = max((_began(x) - first + (x.duration_us or 0) for _, x in shown), default=1) or 1
+    last = max((_began(x) + (x.duration_us or 0) for _, x in shown), default=0)
+    span = (last - first) or 1
     unit, scale = look.unit_for(span)
     if len(shown) < len(lines):
         title = f"{title}; lines {begin + 1:,} to {begin + len(shown):,} of {len(lines):,}"
     made = look.figure(title, f"{unit} since the job was created", "", rows=len(shown))
-    for kind in dict.fromkeys(_kind(x) for _, x in shown):
+    for kind, colour in COLOURS.items():
         own = [(row, x) for row, x in shown if _kind(x) == kind]
+        if not own:
+            continue
+        # Nobody knows how long a call in doubt took: it is hatched to the end.
+        took = [last - _began(x) if kind == DOUBT else x.duration_us or 0 for _, x in own]
         made.add_bar(
             name=kind,
-            uid=f"timeline-{kind}",
+            uid=f"timeline-{kind.replace(' ', '-')}",  # names the hatch in the page: a blank there makes it black
             orientation="h",
             y=[label(row, x) for row, x in own],
             base=[_began(x) / scale for _, x in own],
-            x=[max(x.duration_us or 0, span * LEAST_SHARE) / scale for _, x in own],
-            marker_color=COLOURS.get(kind, look.GREY),
+            x=[max(us, span * LEAST_SHARE) / scale for us in took],
+            marker_color=colour,
+            marker_pattern_shape="/" if kind == DOUBT else "",
             hovertext=[_hover(x) for _, x in own],
             hoverinfo="text",
         )
@@ -69,6 +81,8 @@ def _named(row: int, line: TraceLine) -> str:
 
 
 def _kind(line: TraceLine) -> str:
+    if line.what == "call" and line.effect == "once" and line.states and line.states[-1] in OPEN:
+        return DOUBT
     if line.what in COLOURS:
         return line.what
     return "waiting" if line.what.startswith(("approval", "child")) else OTHERS
