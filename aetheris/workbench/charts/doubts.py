@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from aetheris.workbench.charts import template as look
 
 ROWS_MOST = 60
-COLOURS = {"doubt": look.RED, "approval": look.ORANGE, "paused": look.SKY, "stopped": look.PINK}
+COLOURS = {"doubt": look.PINK, "approval": look.ORANGE, "paused": look.SKY, "stopped": look.RED}
 
 
 def waiting(rows: Sequence[dict[str, Any]], through_us: int, title: str) -> go.Figure:
