@@ -292,7 +292,7 @@ def test_the_tenants_panel_counts_and_names_who_was_refused() -> None:
     assert (panel.tenant, panel.rows_shown) == ("acme", 2)
     assert panel.refused[0]["actor"] == "user/eve"
     assert [bar["x"] for bar in panel.figures[0]["data"]] == [[1], [2]]
-    assert "its audit chain holds: 3 entries" in "".join(panel.texts)
+    assert "its audit chain holds, entries: 3" in "".join(panel.texts)
     rows.table("audit")[2]["line"] = rows.table("audit")[2]["line"].replace("eve", "bob")
     assert "its audit chain is broken at entry 3" in "".join(TenantPanel(desk_of(rows)).texts)
 

@@ -204,6 +204,16 @@ def test_an_axis_names_the_unit_that_its_bars_are_in() -> None:
     assert max(bar.x[0] for bar in short.data) == 400
 
 
+def test_counts_are_whole_and_axes_say_all_their_words() -> None:
+    """Half a call is never made, and 0 1 1 2 2 is no scale."""
+    few, many = template.whole(3), template.whole(4000)
+    assert (few["dtick"], few["tickformat"]) == (1, ",d")
+    assert "dtick" not in many
+    for build, (arguments, _) in SAMPLES.items():
+        layout = build(*arguments).layout
+        assert "[cut]" not in f"{layout.title.text} {layout.xaxis.title.text} {layout.yaxis.title.text}"
+
+
 def test_a_call_in_doubt_is_hatched_to_the_end_of_the_record() -> None:
     """Drawn as a hair it would look as if it had taken no time; nobody knows how long it took."""
     doubt = TraceLine(5, 3, 1_000_000, "call", "refund", "once", states=("started", "unknown"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -29,6 +30,7 @@ NAME_CHARACTERS = 48
 HOVER_CHARACTERS = 160
 PLAIN_HEIGHT = 340
 ROW_PIXELS = 26
+WHOLE_TICKS_MOST = 10
 
 _AXIS = {
     "automargin": True,
@@ -86,8 +88,8 @@ def figure(title: str, x: str, y: str, *, rows: int = 0, empty: str = "") -> go.
     made.update_layout(
         template=TEMPLATE,
         title_text=safe(title, HOVER_CHARACTERS),
-        xaxis_title_text=safe(x),
-        yaxis_title_text=safe(y),
+        xaxis_title_text=safe(x, HOVER_CHARACTERS),
+        yaxis_title_text=safe(y, HOVER_CHARACTERS),
         height=PLAIN_HEIGHT if not rows else 150 + ROW_PIXELS * rows,
     )
     if empty:
@@ -103,6 +105,11 @@ def figure(title: str, x: str, y: str, *, rows: int = 0, empty: str = "") -> go.
 def unit_for(span_us: float) -> tuple[str, float]:
     """Return the unit in which a span of microseconds reads as a small number, and that unit's microseconds."""
     return next(((name, scale) for name, scale in UNITS if span_us >= 2 * scale), UNITS[-1])
+
+
+def whole(most: float) -> dict[str, Any]:
+    """Return what an axis of counts up to `most` needs so that each tick is a whole number, and none stands twice."""
+    return {"tickformat": ",d", "rangemode": "tozero", **({"dtick": 1} if most <= WHOLE_TICKS_MOST else {})}
 
 
 def duration(us: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,5 +32,8 @@ def requests(rows: Sequence[dict[str, Any]], title: str) -> go.Figure:
         )
     made.update_layout(barmode="stack", showlegend=True)
     made.update_yaxes(autorange="reversed", type="category")
-    made.update_xaxes(tickformat=",d")
+    totals = Counter[str]()
+    for row in rows:
+        totals[row["action"]] += row["entries"]
+    made.update_xaxes(**look.whole(max(totals.values())))
     return made

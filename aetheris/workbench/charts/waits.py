@@ -63,6 +63,8 @@ def rate(rows: Sequence[dict[str, Any]], qps: float | None, title: str) -> go.Fi
             showarrow=False,
         )
         made.update_yaxes(range=[0, 1.2 * max(qps, *(r["starts"] for r in rows))])
+    made.update_yaxes(**look.whole(max(r["starts"] for r in rows)))
+    made.update_xaxes(**look.whole(max(r["second"] for r in rows)))
     return made
 
 
@@ -70,7 +72,7 @@ def histograms(bounds: Sequence[float], sides: Mapping[str, Sequence[int]], titl
     """Return how many calls waited at most each bound (seconds), one group of bars for each side."""
     if not any(any(counts) for counts in sides.values()):
         return look.figure(title, "", "", empty=EMPTY)
-    made = look.figure(title, "waited at most", "calls (each bar holds those to its left)")
+    made = look.figure(title, "waited at most", "calls, cumulative")
     colours = look.shades(list(sides))
     for n, (name, counts) in enumerate(sides.items()):
         made.add_bar(
@@ -82,6 +84,7 @@ def histograms(bounds: Sequence[float], sides: Mapping[str, Sequence[int]], titl
         )
     made.update_layout(barmode="group", showlegend=True)
     made.update_xaxes(type="category")
+    made.update_yaxes(**look.whole(max(max(counts, default=0) for counts in sides.values())))
     return made
 
 

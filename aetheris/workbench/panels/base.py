@@ -15,7 +15,7 @@ from aetheris.domain.plain import printable
 from aetheris.workbench import look
 
 #: No logo, and no button that would send the figure elsewhere.
-CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 REPR_CHARACTERS = 300
 FULL = {"width": "100%"}
 
@@ -77,6 +77,11 @@ def choice(options: list[tuple[str, Any]], description: str) -> widgets.Dropdown
     """Return a chooser among (name, value); names are strangers' text."""
     named = [(look.option(name), value) for name, value in options]
     return widgets.Dropdown(options=named, description=description, layout={"width": "34em", "max_width": "100%"})
+
+
+def plural(count: int, word: str) -> str:
+    """Return a count of things; the words here all end in s when there are more."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def jobs_choice(rows: list[dict[str, Any]]) -> widgets.Dropdown:

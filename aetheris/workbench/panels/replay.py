@@ -15,7 +15,7 @@ from aetheris.workbench import look
 from aetheris.workbench.charts.replays import against_events
 from aetheris.workbench.desk import Desk, Job
 from aetheris.workbench.folds import Folds
-from aetheris.workbench.panels.base import Panel, jobs_choice, saying, show, text
+from aetheris.workbench.panels.base import Panel, jobs_choice, plural, saying, show, text
 from aetheris.workbench.panels.trace import NO_JOBS, NO_JOBS_TYPE
 
 STEPS_SHOWN = 12
@@ -39,7 +39,9 @@ class ReplayPanel(Panel):
         )  # fmt: skip
         self.measure = widgets.Button(description="measure the snapshots", icon="clock-o", layout={"width": "auto"})
         self._state, self._figure, self._measured = text(), widgets.Output(), text()
-        super().__init__(self.job_choice, self.through, self._state, self.measure, self._figure, self._measured)
+        super().__init__(
+            self.job_choice, self.through, self._state, widgets.HBox([self.measure]), self._figure, self._measured
+        )
         #: What the last measurement found; None before the first.
         self.folds: Folds | None = None
         self.state: JobState | None = None
@@ -97,7 +99,7 @@ class ReplayPanel(Panel):
         return look.page(
             look.say(
                 f"After event {state.head_seq:,} of {len(job.lines):,} the job is {state.status.word}, "
-                f"under epoch {state.epoch}, with {_plural(len(steps), 'step')}"
+                f"under epoch {state.epoch}, with {plural(len(steps), 'step')}"
                 + (f"; the last {len(rows)} of them:" if before else ":" if rows else ".")
             ),
             look.table(Rows(["step", "what", "status", "commitment of its result"], rows)) if rows else "",
@@ -119,7 +121,3 @@ class ReplayPanel(Panel):
         self._measured.value = look.page(
             look.say(f"● {said}", "good") if folds.all_same else look.say(f"✕ {broken}", "bad"), look.table(folds.table)
         )
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from aetheris.domain.rows import Rows
 from aetheris.workbench import look
 from aetheris.workbench.charts.tenants import requests
 from aetheris.workbench.desk import Desk
-from aetheris.workbench.panels.base import Panel, choice, show, text
+from aetheris.workbench.panels.base import Panel, choice, plural, show, text
 from aetheris.workbench.panels.trace import NO_JOBS, NO_JOBS_TYPE
 
 REFUSED_SHOWN = 20
@@ -38,7 +38,8 @@ class TenantPanel(Panel):
     def _summary(self) -> str:
         if self.tenant is None:
             return "tenant panel: no tenants"
-        return f"tenant panel: {self.tenant}, {len(self._own_jobs())} jobs, {len(self.refused)} requests refused"
+        jobs, refused = plural(len(self._own_jobs()), "job"), plural(len(self.refused), "request")
+        return f"tenant panel: {self.tenant}, {jobs}, {refused} refused"
 
     @property
     def tenant(self) -> str | None:
@@ -74,7 +75,7 @@ class TenantPanel(Panel):
             look.table(Rows(["jobs", "count"], sorted(jobs.items())), "this tenant has no job in this record"),
             look.say(f"✕ its audit chain is broken at entry {broken[0]['seq']}: {broken[0]['rule']}", "bad")
             if broken
-            else look.say(f"● its audit chain holds: {len(entries):,} entries", "good")
+            else look.say(f"● its audit chain holds, entries: {len(entries):,}", "good")
             if entries
             else look.say(
                 "It has no audit chain here: requests come on one where an API serves them (`aetheris serve`)."
