@@ -251,6 +251,9 @@ def test_the_lab_shows_waits_rate_and_each_call_of_the_chosen_limit() -> None:
     panel = LimitPanel(desk_of(rows))
     assert panel.code == "lake.limits('refund').what_if(qps=10, burst=1)"
     assert panel.rows_shown == 20
+    panel.qps.value = 13.83662
+    assert panel.code == "lake.limits('refund').what_if(qps=13.8, burst=1)"  # as the slider reads
+    assert panel.shown.name == "refund at qps=13.8, burst=1"
     panel.qps.value = 20
     assert panel.shown.p95_us == pytest.approx(902_500)
     assert panel.figures[0]["data"][0]["y"][-1] == 20

@@ -84,7 +84,7 @@ class LimitPanel(Panel):
         if self._limit is None:
             return "lake.limits(NAME)"
         kind = "" if self._limit.kind == "tool" else f", kind={self._limit.kind!r}"
-        return f"lake.limits({self._limit.name!r}{kind}).what_if(qps={self.qps.value:g}, burst={self.burst.value})"
+        return f"lake.limits({self._limit.name!r}{kind}).what_if(qps={self._qps:g}, burst={self.burst.value})"
 
     def _limit_chosen(self, _: object = None) -> None:
         if self._desk is not None and self.limit_choice.value is not None:
@@ -123,7 +123,7 @@ class LimitPanel(Panel):
 
     @property
     def _qps(self) -> float:
-        return float(f"{self.qps.value:g}")
+        return float(f"{self.qps.value:.3g}")  # what the slider shows
 
 
 def _figures(name: str, waits: Waits) -> list[str]:
