@@ -25,6 +25,7 @@ STYLE = """<style>
 .aetheris h4 { margin: 10px 0 2px 0; font-size: 13px; font-weight: 600; }
 .aetheris p { margin: 4px 0; max-width: 62em; overflow-wrap: anywhere; }
 .aetheris pre { margin: 4px 0; padding: 6px 10px; white-space: pre-wrap; overflow-wrap: break-word; user-select: all;
+  word-break: normal;
   font-family: var(--jp-code-font-family, monospace); font-size: 12px; color: inherit;
   background: var(--jp-layout-color2, rgba(128,128,128,0.12)); border-radius: 3px; }
 .aetheris .good { color: var(--jp-success-color0, #1b7f3b); } .aetheris .bad { color: var(--jp-error-color0, #c62828); }

@@ -56,7 +56,7 @@ TEMPLATE = go.layout.Template(
         "colorway": list(PALETTE),
         "separators": ".,",
         "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "yaxis": {**_AXIS, "ticklabelstandoff": 6},
         "margin": {"l": 10, "r": 16, "t": 76, "b": 10},
         # Above the plot: below it would cover the axis' title, and beside it halve a narrow cell.
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "bgcolor": CLEAR},
