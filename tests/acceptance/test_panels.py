@@ -200,6 +200,8 @@ def test_a_panel_asks_nobody_outside_this_machine() -> None:
         drawn = "".join(panel.texts) + json.dumps(panel.figures)
         assert not re.search(r"(https?:)?//[a-z]", drawn)
         assert all("sendDataToCloud" not in json.dumps(figure) for figure in panel.figures)
+        # JupyterLab drew a responsive figure with no height: a blank where the tenants' requests should be.
+        assert all("responsive" not in figure["config"] and figure["layout"]["height"] for figure in panel.figures)
     assert "url(" not in look.STYLE
     assert "@import" not in look.STYLE
 
