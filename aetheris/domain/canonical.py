@@ -118,10 +118,13 @@ def _no_constant(text: str) -> Any:
 
 
 def _no_surrogates(value: Any) -> None:
-    # A lone surrogate escape decodes to a str that UTF-8 can't encode; find it here, by name.
+    # A lone surrogate escape decodes to a str that UTF-8 can't encode. Encoding finds it as fast as it can be
+    # found: a loop over ten megabytes of text took the verifier four seconds.
     if type(value) is str:
-        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-            raise Corrupt("half of a surrogate pair")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Corrupt("half of a surrogate pair") from None
     elif type(value) is list:
         for item in value:
             _no_surrogates(item)

@@ -270,6 +270,9 @@ class Engine:
             self._compare(step, event)
             if isinstance(step, ToolStep) and step.tool.kind == "tool" and not self.read_only:
                 metrics.tool_restored(self.tenant, step.tool.name)
+        elif (asked := self.history.asked.get(event.step)) is not None and asked.seq <= self.history.recorded_head:
+            # The inbox ended what an earlier holder began, whose code may have been another.
+            step.check(asked, self.history)
         self.now_us = event.at
         step.settle(event, self.history)
         if isinstance(step, ContinueStep):

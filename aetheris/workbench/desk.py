@@ -13,6 +13,7 @@ from aetheris.domain.cells import Cell
 from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
+from aetheris.domain.fold import JobState, loads
 from aetheris.domain.ledger import Transition
 from aetheris.domain.rows import Rows, trace_rows
 from aetheris.domain.trace import TraceLine, trace
@@ -25,6 +26,7 @@ from aetheris.forensics.source import open_source
 from aetheris.workbench.charts.timeline import timeline
 from aetheris.workbench.folds import Folds
 from aetheris.workbench.limits import LimitView
+from aetheris.workbench.parked import Parked
 from aetheris.workbench.views import Checks, Judgement, Step
 
 LEDGER_SHOWN = ("attempt", "tool_name", "effect", "status", "epoch", "outcome")
@@ -90,6 +92,21 @@ class Desk:
     def limits(self, name: str, kind: str = "tool") -> LimitView:
         """Return what the record says of one limit. Errors: Refused when nothing waited for it."""
         return LimitView(self._session, kind, name)
+
+    @property
+    def limit_names(self) -> list[tuple[str, str]]:
+        """(kind, name) of every limit that a call waited for."""
+        return sorted({(str(r["kind"]), str(r["name"])) for r in self._session.query("limits/waits").rows})
+
+    @property
+    def tenants(self) -> list[str]:
+        """Everybody who has a job or an audit chain here."""
+        audited = {str(r["tenant_id"]) for r in self._session.query("tenancy/actions").rows}
+        return sorted(audited | {str(r["tenant_id"]) for r in self.jobs.rows})
+
+    def parked(self) -> Parked:
+        """Return what waits for a person, longest first."""
+        return Parked(self._session)
 
     def folds(self) -> Folds:
         """Return every snapshot: is it, with what came after it, the fold of all its job's events?"""
@@ -199,9 +216,16 @@ class Job:
             Rows(["event", "type", "by", "epoch", "leaf", "prev"], hashed),
         )
 
-    def timeline(self) -> go.Figure:
-        """Return the trace as a figure that shows without a kernel or a network."""
-        return timeline(self.trace, f"job {self.id[:8]}: {self.status}")
+    def timeline(self, begin: int = 0) -> go.Figure:
+        """Return the trace as a figure that shows without a kernel or a network; a long one from line `begin` on."""
+        return timeline(self.trace, f"job {self.id[:8]}: {self.status}", begin=begin)
+
+    def state_at(self, seq: int) -> JobState:
+        """Return the job's state as the fold of its events up to `seq`, made by DuckDB. Errors: Refused."""
+        rows = self._desk.query("trace/fold", job_id=self.id, through=seq).rows
+        if not rows:
+            raise Refused(f"job {self.id[:8]} has no event up to {seq}")
+        return loads(rows[0]["body"].encode())
 
     def export(self, path: str | Path, *, damaged: bool = False) -> Summary:
         """Write the job's evidence zip. Errors: Corrupt when its record is broken; Refused."""

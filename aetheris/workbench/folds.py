@@ -47,6 +47,15 @@ class Folds:
         return bool(self.snapshots) and all(f.same for f in self.snapshots)
 
     @property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """(events, seconds) of either way, shortest job first."""
+        ordered = sorted(self.snapshots, key=lambda f: f.events)
+        return {
+            "from all events": [(f.events, f.seconds_of_all) for f in ordered],
+            "from the snapshot on": [(f.events, f.seconds_of_snapshot_and_tail) for f in ordered],
+        }
+
+    @property
     def table(self) -> Rows:
         """Milliseconds of either way, and whether they agree."""
         rows = [

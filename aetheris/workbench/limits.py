@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from aetheris.domain.errors import Refused
 from aetheris.domain.limits import QPS_MOST, Arrival, Limit, what_if
+from aetheris.domain.plain import printable
 from aetheris.domain.rows import Rows
 from aetheris.forensics.session import Answer, Session
 from aetheris.workbench.charts import waits as charts
@@ -25,7 +26,7 @@ class Waits:
 
     def __repr__(self) -> str:
         return (
-            f"{self.name}: {len(self.waits_us):,} starts, {self.achieved_per_second:.2f} per s;"
+            f"{printable(self.name)}: {len(self.waits_us):,} starts, {self.achieved_per_second:.2f} per s;"
             f" waits P50 {self.p50_us / 1e6:.2f} s, P95 {self.p95_us / 1e6:.2f} s"
         )
 

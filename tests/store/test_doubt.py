@@ -283,6 +283,7 @@ def test_a_result_that_the_world_no_longer_confirms_parks_the_job(database: Data
             record = await at_rest(system, job, "confirmation 1 pay")
             failed = next(e for e in record.events if e.type == "confirmation_replay_failed")
             assert failed.data["reason"] == "not done"
+            assert "the world does not confirm its recorded result" in record.events[-1].data["reason"]
             assert bank.effects == []
             await system.operator.resume(job, "known to the bank under another name")
             assert (await ended(system, job)).result()[0] == "paid big in attempt 1"
@@ -311,7 +312,7 @@ def test_a_job_that_began_under_another_version_is_left_alone_unless_accepted(da
             second = await system.start_worker([version("2")], FAST)
             await asyncio.sleep(1.6)
             assert (await system.record(job)).row.lease_owner is None
-            with pytest.raises(ae.Refused, match="begun under version 1 of moving, this is 2"):
+            with pytest.raises(ae.Refused, match="has begun under version 1 of moving, this is 2"):
                 await system.check_version(job, version("2"))
             second.stop()
             await system._workers.pop(second)
@@ -320,6 +321,36 @@ def test_a_job_that_began_under_another_version_is_left_alone_unless_accepted(da
             assert record.result() == "by 3"
             accepted = [e.data for e in record.events if "accepted_version" in e.data]
             assert [(d["accepted_version"], d["agent_version"]) for d in accepted] == [("1", "3")]
+
+    run(work)
+
+
+def test_a_signal_that_wakes_a_job_is_not_delivered_to_code_that_waits_for_another(database: Database) -> None:
+    """It was given to the changed code as a wait whose time was over: the job failed, and the signal was spent."""
+
+    def waiting_for(key: str) -> ae.Agent:
+        @ae.agent(name="patient", version="1")
+        async def patient(ctx: ae.Context) -> str:
+            return str(await ctx.wait_signal(key))
+
+        return patient
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            first = await system.start_worker([waiting_for("go")], FAST)
+            job = await system.submit(waiting_for("go"))
+            await at_rest(system, job, "signal go")
+            first.stop()
+            await system._workers.pop(first)
+            second = await system.start_worker([waiting_for("another")], FAST)
+            await system.operator.signal(job, "go", "here")
+            record = await at_rest(system, job, "other code")
+            assert "diverged: step 1: the record holds " in record.events[-1].data["reason"]
+            second.stop()
+            await system._workers.pop(second)
+            await system.start_worker([waiting_for("go")], FAST)
+            await system.operator.resume(job)
+            assert (await ended(system, job)).result() == "here"
 
     run(work)
 

@@ -260,7 +260,8 @@ def test_a_worker_without_the_model_parks_the_job_and_says_what_it_lacks(databas
             job = await system.submit(once, "Well?")
             record = await at_rest(system, job)
             assert record.row.status is JobStatus.PARKED
-            assert "no model 'desk' is configured here; name it under models:" in record.events[-1].data["reason"]
+            reason = record.events[-1].data["reason"]
+            assert "no model 'desk' is configured here; name it under models: in aetheris.yaml" in reason
             assert types(record) == ["job_created", "job_parked"]
             await crash(system, worker)
         with ModelServer([text("Now.")]) as server:

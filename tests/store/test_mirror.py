@@ -211,7 +211,7 @@ def test_a_mirror_that_is_always_overtaken_says_so(world: World, monkeypatch: py
             world.write("job-b")
             other.mirror()
 
-    with pytest.raises(Conflict, match="overtaken 3 times"):
+    with pytest.raises(Conflict, match="overtaken 3 times in a row"):
         asyncio.run(mirror_once(world.source, world.lake(), passed=passed))
     other.close()
     world.mirror()
@@ -324,7 +324,7 @@ def test_the_walls_are_checked_before_a_row_is_read(world: World) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(world: World, tmp_path: Path) -> None:
     """A full or read-only disk is an everyday accident."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="last round stands") as error:
+    with pytest.raises(Refused, match="the last round stands, mirror again when that is mended") as error:
         world.mirror(tmp_path / "file" / "lake")
     assert "\n" not in str(error.value)
 

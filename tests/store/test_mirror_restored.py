@@ -86,7 +86,7 @@ def test_xids_used_again_after_a_restore_hide_no_row(world: World) -> None:
     ]
 
 
-def test_a_store_that_counts_backwards_is_told_by_key(world: World) -> None:
+def test_a_store_that_counts_backwards_is_told_by_key(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Its numbers were reset: going on by them would skip every row until they catch up."""
     world.write("job-a", 2)
     world.mirror()
@@ -96,6 +96,7 @@ def test_a_store_that_counts_backwards_is_told_by_key(world: World) -> None:
     tables.append(head, [], replace(head.watermark, snapshot="999999:999999:"))
     world.write("job-a", 2)
     assert world.mirror().discrepancies == ()
+    assert "the store counts from before its watermark; rows are told by key" in caplog.text
     world.assert_equal()
     world.write("job-a", 1)
     assert world.mirror().rows["events"] == 1

@@ -142,7 +142,7 @@ def test_a_wait_that_expires_raises_in_the_job(database: Database) -> None:
             job = await system.submit(impatient)
             record = await ended(system, job)
             assert record.result() == "expired"
-            with pytest.raises(ae.Refused, match="completed: it takes no signal"):
+            with pytest.raises(ae.Refused, match="completed: it takes no signal any more"):
                 await system.operator.signal(job, "never")
 
     run(work)

@@ -47,10 +47,10 @@ def test_nothing_starts_while_a_wall_is_down(database: Database, hole: str, call
 
     async def body() -> None:
         for role in ("app", "worker"):
-            with pytest.raises(Refused, match="the walls are not up") as refused:
+            with pytest.raises(Refused, match="the walls are not up: ") as refused:
                 await database.connect(role)
             assert called in str(refused.value)
-        with pytest.raises(Refused, match="the walls are not up"):
+        with pytest.raises(Refused, match="the walls are not up: "):
             async with ae.AsyncSystem(database=database):
                 pass
 
