@@ -11,12 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +25,7 @@ from aetheris.store import walls
 from aetheris.store.database import Database
 from aetheris.store.embedded import ADMIN, Embedded
 from aetheris.store.migrate import migrate
+from benchmarks.place import folder
 from tests.api.leaks import campaign
 from tests.api.support import bearer, serving
 
@@ -41,10 +39,7 @@ LEAK_REQUESTS = int(os.environ.get("BENCH_LEAK_REQUESTS", "20000"))
 
 def run() -> dict[str, object]:
     """Return the ratios off/on of requests per second, the P95 of a list, and what leaked."""
-    folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    folder.chmod(0o755)
-    running = Embedded(folder / "home").start()
-    try:
+    with folder() as place, Embedded(place / "home").start() as running:
         names = ("speed", "leaks")
         with psycopg.connect(running.dsn(ADMIN), autocommit=True) as connection:
             for name in names:
@@ -53,11 +48,8 @@ def run() -> dict[str, object]:
         asyncio.run(migrate(speed))
         asyncio.run(migrate(leaks))
         figures = asyncio.run(_measure(speed))
-        told = asyncio.run(campaign(leaks, folder / "lake", LEAK_REQUESTS))
+        told = asyncio.run(campaign(leaks, place / "lake", LEAK_REQUESTS))
         return {**figures, "leak_requests": told.requests, "leaks": len(told.leaks)}
-    finally:
-        running.release()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _measure(database: Database) -> dict[str, object]:

@@ -14,11 +14,9 @@ it recovers. CRASH_KILLS and CRASH_SEED change the plan.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -28,6 +26,7 @@ import psycopg
 
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.store.embedded import ADMIN, Embedded, Running
+from benchmarks.place import folder
 from tests.crash.app import asker, spender
 from tests.crash.driver import LEASE_SECONDS, Crash, Kill, Process, Verdict, plan
 
@@ -45,14 +44,8 @@ def run() -> dict[str, object]:
         raise Refused("the crash benchmark needs DBOS beside it: pip install -c constraints.txt -e '.[bench]'")
     seed, count = int(os.environ.get("CRASH_SEED", "1")), int(os.environ.get("CRASH_KILLS", KILLS))
     kills = plan(seed, count, JOBS_PER_KILL * STEPS, WITHIN_SECONDS)
-    folder = Path(tempfile.mkdtemp(prefix="aetheris-crash-", dir="/tmp"))
-    folder.chmod(0o755)
-    server = Embedded(folder / "home").start()
-    try:
-        return _ours(server, folder, kills) | _theirs(server, folder, kills)
-    finally:
-        server.release()
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder() as place, Embedded(place / "home").start() as server:
+        return _ours(server, place, kills) | _theirs(server, place, kills)
 
 
 def _ours(server: Running, folder: Path, kills: Sequence[Kill]) -> dict[str, object]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from aetheris.domain.limits import Limit
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.limiter import Limiter
 from aetheris.store import workers
+from benchmarks.place import folder
 
 WORKERS = 3
 CALLS = 100
@@ -68,11 +67,8 @@ async def chain(ctx: ae.Context, steps: int) -> None:
 
 def run() -> dict[str, object]:
     """Return the figures of limits; needs a quiet machine for those of cost."""
-    folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-"))
-    try:
-        return _budget(folder / "budget") | asyncio.run(_cost(folder / "cost")) | _foretold(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder() as place:
+        return _budget(place / "budget") | asyncio.run(_cost(place / "cost")) | _foretold(place)
 
 
 def _budget(folder: Path) -> dict[str, object]:

@@ -12,9 +12,7 @@ Each from a run against one embedded PostgreSQL of its own.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +23,7 @@ from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import heap
 from aetheris.store import leases
 from aetheris.store.database import Connection
+from benchmarks.place import measured
 
 WAITING = 1_000
 WATCHED_SECONDS = 20.0
@@ -72,12 +71,7 @@ async def idle(ctx: ae.Context, _: int) -> None:
 
 def run() -> dict[str, object]:
     """Return the figures by name."""
-    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    home.chmod(0o755)
-    try:
-        return asyncio.run(_measure(home))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return measured(_measure)
 
 
 async def _measure(home: Path) -> dict[str, object]:

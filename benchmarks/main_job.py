@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from aetheris.store import health
 from aetheris.store.database import Database
 from aetheris.store.mirror_rows import MirrorSource
 from benchmarks import ceiling
+from benchmarks.place import measured
 
 JOBS = 100
 STEPS = 100
@@ -48,12 +47,7 @@ async def bumper(ctx: ae.Context, steps: int) -> int:
 
 def run() -> dict[str, object]:
     """Return the figures by name."""
-    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    home.chmod(0o755)
-    try:
-        return asyncio.run(_measure(home))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return measured(_measure)
 
 
 async def _measure(home: Path) -> dict[str, object]:

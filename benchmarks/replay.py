@@ -10,9 +10,6 @@ the shortest.
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 from pathlib import Path
 
 import aetheris as ae
@@ -23,6 +20,7 @@ from aetheris.runtime.config import Snapshots
 from aetheris.runtime.snapshots import take_asked
 from aetheris.store.database import Connection
 from benchmarks.long_jobs import Writer, long_bumper, resting_bumper
+from benchmarks.place import measured
 
 LENGTHS = (500, 1_000, 5_000, 10_000, 20_000)
 CHECKPOINTED = (500, 5_000, 50_000)
@@ -31,12 +29,7 @@ REPEATS = 5
 
 def run() -> dict[str, object]:
     """Return the figures by name."""
-    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    home.chmod(0o755)
-    try:
-        return asyncio.run(_measure(home))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return measured(_measure)
 
 
 async def _measure(home: Path) -> dict[str, object]:

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +42,7 @@ from aetheris.runtime.sealing import seal_finished
 from aetheris.store.airline_data import DataSet
 from aetheris.store.database import Database
 from aetheris.store.mirror_rows import MirrorSource
+from benchmarks.place import measured
 from ingest.tau_bench import Run, names_in_force, read_runs, read_world
 
 ROUNDS = 10
@@ -57,12 +56,7 @@ GB = 1e9
 
 def run() -> dict[str, object]:
     """Return the figures by name."""
-    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    home.chmod(0o755)
-    try:
-        return asyncio.run(_measure(home))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return measured(_measure)
 
 
 async def _measure(home: Path) -> dict[str, object]:

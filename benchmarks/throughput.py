@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -32,6 +30,7 @@ from aetheris.store import health
 from benchmarks import ceiling
 from benchmarks.crash import database_of
 from benchmarks.main_job import bumper, mirrored_and_checked
+from benchmarks.place import measured
 
 JOBS = 100
 STEPS = 200
@@ -57,12 +56,7 @@ def run() -> dict[str, object]:
     """Return the figures by name. Errors: Refused without DBOS; Corrupt when the record is not sound."""
     if find_spec("dbos") is None:
         raise Refused("this benchmark needs DBOS beside it: pip install -c constraints.txt -e '.[bench]'")
-    home = Path(tempfile.mkdtemp(prefix="aetheris-bench-", dir="/tmp"))
-    home.chmod(0o755)
-    try:
-        return asyncio.run(_measure(home))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return measured(_measure)
 
 
 async def _measure(home: Path) -> dict[str, object]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import statistics
-import tempfile
 import time
 import timeit
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import logs, tracing
 from benchmarks.limiter import chain, free
+from benchmarks.place import measured
 
 CHAINS = 50
 STEPS = 100
@@ -36,11 +35,7 @@ class _Nowhere(SpanExporter):
 
 def run() -> dict[str, object]:
     """Return the ratio of processor time with tracing on to off; of calls that do nothing, so it is the most."""
-    folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-"))
-    try:
-        return asyncio.run(_ratio(folder))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return measured(_ratio)
 
 
 def _hooks_us() -> float:

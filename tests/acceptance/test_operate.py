@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aetheris.store.database import Database
+from tests.acceptance.terminal import Terminal
 
 AGENTS = """
 import aetheris as ae
@@ -32,29 +30,8 @@ async def rebook(ctx: ae.Context, cents: int) -> str:
 """
 
 
-class Desk:
-    """A folder with an agent, a worker serving it, and the command line."""
-
-    def __init__(self, folder: Path, database: Database) -> None:
-        self.folder = folder
-        self.env = {**os.environ, "AETHERIS_DSN": database.admin_dsn, "AETHERIS_HOME": str(folder / "home")}
-        (folder / "desk.py").write_text(AGENTS)
-
-    def run(self, *words: str, code: int = 0) -> str:
-        """Run a command; return what it prints, once its exit code is `code` and no traceback is shown."""
-        done = subprocess.run(
-            [sys.executable, "-m", "aetheris", *words],
-            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        if code:
-            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        return done.stdout if not code else done.stderr
-
-    def json(self, *words: str) -> Any:
-        """Run a command with --json and return its document."""
-        return json.loads(self.run(*words, "--json"))
+class Desk(Terminal):
+    """A terminal whose agent waits for people."""
 
     def until(self, waits_for: str, job: str) -> None:
         """Wait until the job rests so."""
@@ -69,7 +46,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, database: Database) -> Iterator[Desk]:
     """A desk with its worker."""
-    made = Desk(tmp_path, database)
+    made = Desk(tmp_path, database, "desk.py", AGENTS)
     with (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "aetheris", "worker", "desk:rebook", "--lease", "5"],

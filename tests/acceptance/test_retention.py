@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from aetheris.store.database import Database
+from tests.acceptance.terminal import Terminal
 
 AGENT = """
 import aetheris as ae
@@ -29,29 +27,8 @@ async def desk(ctx: ae.Context, cents: int) -> str:
 """
 
 
-class Terminal:
-    """A folder with an agent, and the command line in it."""
-
-    def __init__(self, folder: Path, database: Database) -> None:
-        self.folder, self.database = folder, database
-        self.env = {**os.environ, "AETHERIS_DSN": database.admin_dsn, "AETHERIS_HOME": str(folder / "home")}
-        (folder / "agents.py").write_text(AGENT)
-
-    def run(self, *words: str, code: int = 0) -> str:
-        """Run a command; return what it prints, or its one line of complaint."""
-        done = subprocess.run(
-            [sys.executable, "-m", "aetheris", *words],
-            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        if code:
-            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        return done.stderr if code else done.stdout
-
-    def json(self, *words: str) -> Any:
-        """Run a command with --json and return its document."""
-        return json.loads(self.run(*words, "--json"))
+class Keeper(Terminal):
+    """A terminal whose agent ends at once, in a store that can be made older."""
 
     def ran(self, cents: int) -> str:
         """Run a job to its end; return its id."""
@@ -69,12 +46,12 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, database: Database) -> Terminal:
+def terminal(tmp_path: Path, database: Database) -> Keeper:
     """A terminal."""
-    return Terminal(tmp_path, database)
+    return Keeper(tmp_path, database, "agents.py", AGENT)
 
 
-def test_from_end_to_archive(terminal: Terminal) -> None:
+def test_from_end_to_archive(terminal: Keeper) -> None:
     """Sealed, mirrored, held, collected; traced and exported from the lake to the byte; erased there too."""
     job = terminal.ran(700)
     assert terminal.json("seal")["sealed"] == 1
@@ -120,7 +97,7 @@ def test_from_end_to_archive(terminal: Terminal) -> None:
         (("erase", "zzz", "args", "--why", "x"), "names no cell"),
     ],
 )
-def test_bad_input_is_one_line(terminal: Terminal, words: tuple[str, ...], says: str) -> None:
+def test_bad_input_is_one_line(terminal: Keeper, words: tuple[str, ...], says: str) -> None:
     """What, where, what to do; nothing is lost."""
     if words[:2] == ("gc", "--lake"):
         terminal.ran(1)
@@ -131,7 +108,7 @@ def test_bad_input_is_one_line(terminal: Terminal, words: tuple[str, ...], says:
     assert says in terminal.run(*words, code=2)
 
 
-def test_a_mirror_that_follows_keeps_the_house(terminal: Terminal) -> None:
+def test_a_mirror_that_follows_keeps_the_house(terminal: Keeper) -> None:
     """Nobody has to think of seals, collections and erasures: they happen beside the rounds."""
     job = terminal.ran(5)
     terminal.run("seal")
