@@ -11,10 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from aetheris.store.database import Database
 from aetheris.store.embedded import ADMIN, Embedded, Running
 from aetheris.store.migrate import migrate
+
+#: How long an example may take says something of the machine, not of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _numbers = count(1)
 
