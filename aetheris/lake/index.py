@@ -112,13 +112,13 @@ def decode(data: bytes, folder: Path) -> Index:
     _want(value["format"] == FORMAT, path, f"format {value['format'][:40]!r} is not {FORMAT}; use the newer release")
     _want(value.keys() == {"format", "round", "at", "cut", "tables"}, path, "its fields are not those of an index")
     _want(_natural(value["round"]) and _natural(value["at"]), path, "round or time is not a natural number")
-    tables = value["tables"]
+    tables, bounds = value["tables"], layout.Bounds(folder)
     _want(type(tables) is dict and tables.keys() == TABLES.keys(), path, "its tables are not those of a lake")
     return Index(
         value["round"],
         value["at"],
         _cut(value["cut"], path),
-        {name: _entry(name, tables[name], folder) for name in TABLES},
+        {name: _entry(name, tables[name], path, bounds) for name in TABLES},
     )
 
 
@@ -129,8 +129,7 @@ def _cut(value: Any, path: Path) -> Watermark | None:
         raise Unusable(f"{path}: its cut is no watermark") from None
 
 
-def _entry(table: str, value: Any, folder: Path) -> TableEntry:
-    path = folder / layout.INDEX
+def _entry(table: str, value: Any, path: Path, bounds: layout.Bounds) -> TableEntry:
     _want(
         type(value) is dict and value.keys() == {"uuid", "metadata", "snapshot", "rows", "files"},
         path,
@@ -145,20 +144,19 @@ def _entry(table: str, value: Any, folder: Path) -> TableEntry:
         f"table {table}: snapshot is not a number in quotes",
     )
     _want(type(value["files"]) is list, path, f"table {table}: files is not a list")
-    files = tuple(_file(table, file, folder) for file in value["files"])
+    files = tuple(_file(table, file, path, bounds) for file in value["files"])
     _want(len({f.path for f in files}) == len(files), path, f"table {table}: a file stands there twice")
     if metadata is not None:
-        layout.inside(folder, metadata)
+        bounds.inside(metadata)
     entry = TableEntry(files, uuid, metadata, int(snapshot) if snapshot else None)
     _want(value["rows"] == entry.rows, path, f"table {table}: rows is not the sum of its files' rows")
     return entry
 
 
-def _file(table: str, value: Any, folder: Path) -> LakeFile:
-    path = folder / layout.INDEX
+def _file(table: str, value: Any, path: Path, bounds: layout.Bounds) -> LakeFile:
     fields = {"path", "sha256", "bytes", "rows"}
     _want(type(value) is dict and value.keys() == fields, path, f"table {table}: a file lacks one of {sorted(fields)}")
-    layout.inside(folder, value["path"])
+    bounds.inside(value["path"])
     digest = value["sha256"]
     _want(type(digest) is str and bool(_HEX64.match(digest)), path, f"table {table}: a sha256 is not 64 hex digits")
     _want(_natural(value["bytes"]) and _natural(value["rows"]), path, f"table {table}: a file's size is no number")

@@ -1,4 +1,4 @@
-"""Where everything in a lake lies. Paths only, no I/O: writer, reader and checker agree by construction.
+"""Where everything in a lake lies. Paths only: writer, reader and checker agree by construction.
 
     lake.json                                       what readers use; written last
     <table>/metadata/*                              Iceberg's
@@ -55,18 +55,34 @@ def partition_of(path: str) -> tuple[str, int] | None:
         return None
 
 
-def inside(folder: Path, path: object) -> Path:
-    """Return where `path`, as an index spells it, lies: always inside `folder`.
+class Bounds:
+    """A lake's folder as it stands now, and what paths stay inside it.
 
-    Errors: Unusable for anything absolute, climbing, oddly spelled, or led
-    outside by a symbolic link.
+    Its folders are resolved once: an index names thousands of files in a few
+    of them, and each resolution asks the file system for every name on the way.
     """
-    if type(path) is not str or len(path) > 1024:
-        raise Unusable(f"{folder / INDEX}: a file's path is not a text of up to 1024 characters")
-    parts = path.split("/")
-    if not all(_SEGMENT.match(part) and part not in (".", "..") for part in parts):
-        raise Unusable(f"{folder / INDEX}: path {path[:80]!r} does not stay inside the lake")
-    found = folder.joinpath(*parts)
-    if not found.resolve().is_relative_to(folder.resolve()):
-        raise Unusable(f"{folder / INDEX}: path {path[:80]!r} leads outside the lake by a link")
-    return found
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._within: dict[Path, bool] = {}
+
+    def inside(self, path: object) -> Path:
+        """Return where `path`, as an index spells it, lies: always inside the folder.
+
+        Errors: Unusable for anything absolute, climbing, oddly spelled, or led
+        outside by a symbolic link.
+        """
+        if type(path) is not str or len(path) > 1024:
+            raise Unusable(f"{self._folder / INDEX}: a file's path is not a text of up to 1024 characters")
+        parts = path.split("/")
+        if not all(_SEGMENT.match(part) and part not in (".", "..") for part in parts):
+            raise Unusable(f"{self._folder / INDEX}: path {path[:80]!r} does not stay inside the lake")
+        found = self._folder.joinpath(*parts)
+        if not (self._resolves(found) if found.is_symlink() else self._resolves(found.parent)):
+            raise Unusable(f"{self._folder / INDEX}: path {path[:80]!r} leads outside the lake by a link")
+        return found
+
+    def _resolves(self, place: Path) -> bool:
+        if place not in self._within:
+            self._within[place] = place.resolve().is_relative_to(self._folder.resolve())
+        return self._within[place]

@@ -235,6 +235,23 @@ def test_a_link_that_leads_outside_is_refused(lake: Path, tmp_path: Path) -> Non
         open_lake(lake)
 
 
+def test_a_folder_that_is_a_link_to_the_outside_is_refused(lake: Path, tmp_path: Path) -> None:
+    """The file itself is none, but something on the way to it is."""
+    folder = (lake / open_lake(lake).files[0].path).parent
+    shutil.move(folder, tmp_path / "outside")
+    folder.symlink_to(tmp_path / "outside")
+    with pytest.raises(Unusable, match="outside the lake"):
+        open_lake(lake)
+
+
+def test_a_link_that_stays_inside_is_followed(lake: Path) -> None:
+    """Whoever moves a file within the lake leads nobody out of it."""
+    file = open_lake(lake).files[0]
+    (lake / file.path).rename(lake / "moved")
+    (lake / file.path).symlink_to(lake / "moved")
+    assert open_lake(lake).files[0] == file
+
+
 def test_a_folder_without_a_lake_is_said_so(tmp_path: Path) -> None:
     """The first thing people get wrong is the folder."""
     with pytest.raises(Unusable, match="aetheris mirror"):
