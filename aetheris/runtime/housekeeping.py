@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from aetheris.domain.errors import AetherisError
 from aetheris.evidence.dsse import Signer
 from aetheris.lake import Lake
+from aetheris.lake.memory import give_back
 from aetheris.runtime.archive import compact, erase_in_lake
 from aetheris.runtime.collection import Collector
 from aetheris.runtime.config import Collection
@@ -53,7 +54,9 @@ async def _again(duty: Duty, done: Callable[[str, str, float], None], stop: asyn
     while not stop.is_set():
         began = time.monotonic()
         try:
-            if words := await duty.work():
+            words = await duty.work()
+            give_back()
+            if words:
                 done(duty.name, words, time.monotonic() - began)
         except (AetherisError, OSError) as error:
             log.warning("%s: %s", duty.name, error)

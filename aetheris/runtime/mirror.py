@@ -40,6 +40,7 @@ import pyarrow.compute as pc
 from aetheris.domain.errors import Conflict, Refused
 from aetheris.lake import Doubtful, Head, Index, Lake, Overtaken, Stale, Unreached, Watermark, layout, tables, watermark
 from aetheris.lake.keys import KnownKeys
+from aetheris.lake.memory import give_back
 from aetheris.lake.parquet import TableWriter, WrittenFile
 from aetheris.store.errors import Full, Unreachable
 from aetheris.store.mirror_rows import Cut, MirrorSource
@@ -132,6 +133,7 @@ async def follow(
         asked.clear()
         try:
             latest = await mirror_once(source, lake)
+            give_back()
             done(latest)
             said, due = "", time.monotonic() + seconds
             while not (stop.is_set() or asked.is_set()) and (left := due - time.monotonic()) > 0:
