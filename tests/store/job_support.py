@@ -16,9 +16,13 @@ from aetheris.store.database import Database
 FAST = ae.Settings(poll_seconds=0.1)
 
 
+#: A body that is not through by then hangs; far above what any takes, also beside other work.
+HANGS_SECONDS = 180
+
+
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test body within a minute."""
-    asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
+    """Run an async test body; one that hangs is ended and fails."""
+    asyncio.run(asyncio.wait_for(work(), HANGS_SECONDS))  # type: ignore[arg-type]
 
 
 async def at_rest(system: ae.AsyncSystem, job: str, waits_for: str = "") -> JobRecord:

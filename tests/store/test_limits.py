@@ -25,6 +25,7 @@ from aetheris.store import limits as store
 from aetheris.store import workers
 from aetheris.store.database import Connection, Database
 from aetheris.store.limits import Key
+from tests.store import job_support
 
 KEY = Key("", "tool", "pay")
 STARTS: list[tuple[float, Any]] = []
@@ -52,9 +53,9 @@ async def payer(ctx: ae.Context, what: str) -> str:
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test body within a minute."""
+    """Run an async test body with nothing left of the one before."""
     STARTS.clear()
-    asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
+    job_support.run(work)
 
 
 async def reserve(

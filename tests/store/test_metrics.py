@@ -21,6 +21,7 @@ from aetheris.runtime import metrics
 from aetheris.runtime.worker import Worker
 from aetheris.store import gauges
 from aetheris.store.database import Database
+from tests.store import job_support
 
 TRIES: list[int] = []
 RELEASE: list[asyncio.Event] = []
@@ -32,10 +33,10 @@ def value(series: str, /, **labels: str) -> float:
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test body within a minute."""
+    """Run an async test body with nothing left of the one before."""
     TRIES.clear()
     RELEASE.clear()
-    asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
+    job_support.run(work)
 
 
 @ae.tool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -13,6 +12,7 @@ import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.record import JobRecord
 from aetheris.store.database import Database
+from tests.store.job_support import run
 
 EFFECTS: list[str] = []
 GATE = asyncio.Event
@@ -38,11 +38,6 @@ async def pay(what: str) -> str:
 async def look(n: int) -> dict[str, Any]:
     """A reading."""
     return {"n": n, "half": n / 2}
-
-
-def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test body within a minute."""
-    asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
 
 
 async def done(system: ae.AsyncSystem, agent: ae.Agent, value: Any = None) -> JobRecord:
