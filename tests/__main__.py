@@ -17,15 +17,16 @@ from pathlib import Path
 
 from coverage import Coverage
 
+#: Three at a time on two cores where most of a test is waiting for a server or a lease.
 PARTS: list[tuple[str, list[str]]] = [
     ("house", ["tests/house"]),
     ("unit and property", ["tests/unit", "tests/property", "-n", "2", "--dist", "loadfile"]),
     ("evidence", ["tests/evidence", "-n", "2", "--dist", "loadfile"]),
     ("api", ["tests/api", "-n", "2", "--dist", "loadfile"]),
-    ("store and races", ["tests/store", "tests/races", "-n", "2", "--dist", "loadfile"]),
-    ("crash", ["tests/crash"]),
+    ("store and races", ["tests/store", "tests/races", "-n", "3", "--dist", "loadfile"]),
+    ("crash", ["tests/crash", "-n", "2", "--dist", "loadfile"]),
     ("soak", ["tests/soak"]),
-    ("acceptance", ["tests/acceptance", "-n", "2", "--dist", "loadfile"]),
+    ("acceptance", ["tests/acceptance", "-n", "3", "--dist", "loadfile"]),
     ("notebooks", ["--nbval", "notebooks", "-p", "no:cacheprovider"]),
 ]
 
