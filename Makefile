@@ -56,7 +56,8 @@ lab: $(RUN)      ## JupyterLab on the notebooks
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
 		> $(VENV)/share/jupyter/lab/settings/overrides.json
-	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
+	@# Jupyter refuses to run as root; in a container there often is nobody else.
+	$(BIN)/jupyter lab --notebook-dir=notebooks $$(test "$$(id -u)" = 0 && echo --allow-root) --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 serve: $(RUN)    ## the API with a worker for the demo's agent, on the embedded PostgreSQL, for this machine
