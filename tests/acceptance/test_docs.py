@@ -273,7 +273,18 @@ def test_a_workbench_without_its_packages_says_which_to_install() -> None:
     """The wheel alone does without the auditor's desk; whoever opens it there is told what is lacking."""
     program = "import sys; sys.modules['plotly'] = None; import aetheris.workbench"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "the workbench needs plotly: pip install 'aetheris[workbench]'" in done.stderr.splitlines()[-1]
+    said = "the workbench needs plotly: pip install '.[workbench]' in a clone, or the wheel with [workbench]"
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_nobody_is_told_to_install_this_by_name_from_an_index() -> None:
+    """On the public index the name is a stranger's package."""
+    told = re.compile(r"pip install[^\n`]*?(?<![/\w.-])aetheris(?![/\w.-])")
+    assert told.search("/opt/aetheris/bin/pip install -c constraints.txt 'aetheris[tracing]'")
+    kinds = ("*.md", "docs/**/*.md", "aetheris/**/*.py", "deploy/**/*", "notebooks/*.ipynb")
+    files = [path for kind in kinds for path in ROOT.glob(kind) if path.is_file()]
+    assert len(files) > 100
+    assert not [str(path) for path in files if told.search(path.read_text(errors="replace"))]
 
 
 def command_of(words: list[str]) -> tuple[click.Context, list[str]]:
