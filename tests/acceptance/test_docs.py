@@ -233,6 +233,7 @@ def test_the_logins_of_a_managed_server_may_what_the_manual_says_and_no_more(tmp
 def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
     """mkdocs with --quiet counts no warning, and would pass anything."""
     (tmp_path / "mkdocs.yml").write_text((ROOT / "mkdocs.yml").read_text().partition("nav:\n")[0])
+    shutil.copytree(ROOT / "tools" / "site", tmp_path / "tools" / "site")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# A\n\n[b](#b)\n")
     done = subprocess.run(
@@ -358,6 +359,15 @@ def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewher
     assert not {found for page in pages for found in asked.findall(page.read_text())}
     styles = [p for p in site.rglob("*.css") if re.search(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", p.read_text())]
     assert not styles
+
+    # Markdown that GitHub reads as a list and the site's reader does not: indented by less than four spaces.
+    listed = re.compile(r"^\d\. ", re.MULTILINE)
+    texts = {page.name: re.sub(r"<pre>.*?</pre>", "", page.read_text(), flags=re.DOTALL) for page in pages}
+    torn = [name for name, text in texts.items() if listed.search(text)]
+    assert not torn
+    # The theme's colour menu throws without these, and with it the page's other scripts.
+    for page in pages:
+        assert page.read_text().count('id="hljs-light"') == page.read_text().count('id="hljs-dark"') == 1, page.name
 
 
 SYMPTOM = re.compile(r"^### `(.+)`$", re.MULTILINE)
