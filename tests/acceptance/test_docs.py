@@ -19,6 +19,7 @@ import click
 import psycopg
 import pytest
 
+from aetheris.cli.demo import _next as what_next
 from aetheris.cli.lake import told_of
 from aetheris.cli.main import cli
 from aetheris.domain.events import TYPES
@@ -133,6 +134,7 @@ class Reader:
         """What of a line is the same for every reader."""
         line = re.sub(r"serves (\w+) at .*", r"serves \1", line)
         line = re.sub(r"(?<=, )(embedded in|at) \S+", "PLACE", line)
+        line = re.sub(r"(?<=aetheris trace )\w+", "N", line)
         line = re.sub(r"[\d.,:]+ (µs|ms|s|min|h|d)\b", "TIME", line)
         words = [self.word(w) for w in line.split()]
         return " ".join(words)
@@ -170,9 +172,18 @@ def test_the_tutorial_runs_as_it_stands(reader: Reader) -> None:
 
 
 def test_the_readmes_five_minutes_run_as_they_stand(reader: Reader) -> None:
-    """The first thing that anybody types."""
+    """The first thing that anybody types, in a clone."""
+    (reader.cwd / ".venv" / "bin").mkdir(parents=True)
+    (reader.cwd / ".venv" / "bin" / "aetheris").symlink_to(BIN / "aetheris")
+    (reader.cwd / "Makefile").touch()
     assert reader.follow(ROOT / "README.md") >= 8
-    assert "Next:  aetheris jobs" in reader.said_first  # here is no clone, so no .venv and no `make lab`
+    assert "Next:  .venv/bin/aetheris jobs" in reader.said_first
+
+
+def test_where_no_clone_is_the_demo_names_no_venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed from the wheel there is no .venv here, and no `make lab`."""
+    monkeypatch.chdir(tmp_path)
+    assert what_next("7kq2dg") == "Next:  aetheris jobs      aetheris trace 7kq2dg"
 
 
 def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
