@@ -24,6 +24,8 @@ BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 OURS = {name: s for name, s in COMPOSE["services"].items() if s["image"].startswith("${AETHERIS_IMAGE")}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+# A command keeps the help option it first made: without the settings of its group it would lack -h from then on.
+PARENT = click.Context(cli, info_name="aetheris", **cli.context_settings)
 
 
 class _Keys(configparser.RawConfigParser):
@@ -66,19 +68,21 @@ def test_every_command_line_is_one_that_the_cli_takes(where: str) -> None:
     if words[0] == "serve" and "serve" not in COMMANDS:
         pytest.skip("this release does not serve yet")
     assert words[0] in COMMANDS
-    command = cli.get_command(click.Context(cli), words[0])
+    command = cli.get_command(PARENT, words[0])
     assert command is not None
-    command.make_context(words[0], words[1:])
+    command.make_context(words[0], words[1:], parent=PARENT)
 
 
 @pytest.mark.parametrize("name", ["worker", "serve"])
 def test_one_word_may_name_several_agents(name: str) -> None:
     """systemd splits AETHERIS_AGENTS at its spaces, compose does not: the same environment does for both."""
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(PARENT, name)
     assert command is not None
     for words in (["desk:pay desk:book"], ["desk:pay", " desk:book\n"]):
-        assert command.make_context(name, list(words)).params["targets"] == ("desk:pay", "desk:book")
-    assert command.make_context(name, [""]).params["targets"] == ("",)  # refused by its loader, not taken for none
+        assert command.make_context(name, list(words), parent=PARENT).params["targets"] == ("desk:pay", "desk:book")
+    assert command.make_context(name, [""], parent=PARENT).params["targets"] == (
+        "",
+    )  # refused by its loader, not taken for none
 
 
 def test_the_compose_file_keeps_the_compose_specification() -> None:
