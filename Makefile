@@ -47,6 +47,7 @@ lint: $(DEV)     ## ruff, mypy strict, import rules
 docs: $(DEV)     ## the manuals as a site in build/docs, every link checked
 	$(BIN)/mkdocs build --strict
 	@echo "build/docs/index.html"
+	@echo "with search: python3 -m http.server -d build/docs"
 
 reference: $(DEV) ## make docs/reference anew from the code
 	$(BIN)/python -m tools.reference

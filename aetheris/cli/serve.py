@@ -19,7 +19,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.lake import lake_folder, lake_option
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
-from aetheris.cli.targets import agents
+from aetheris.cli.targets import agents, apart
 from aetheris.cli.worker import serve_metrics
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
@@ -35,7 +35,7 @@ LOCAL_HOST = "127.0.0.1"
 
 
 @click.command()
-@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...")
+@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...", callback=apart)
 @click.option("--host", help="Where to listen.  [default: api.host; without authentication 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="0 is any free port.  [default: api.port, 8080]")
 @click.option("--no-worker", is_flag=True, help="Answer requests only; the jobs are for other workers.")

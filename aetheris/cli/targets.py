@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import click
+
 from aetheris.domain.errors import Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.tools import Tool
+
+
+def apart(context: click.Context, parameter: click.Parameter, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Split each at white space: a compose file gives a variable as one word. What is empty stays, to be refused."""
+    return tuple(word for target in targets for word in target.split() or [target])
 
 
 def agents(targets: tuple[str, ...]) -> list[Agent]:

@@ -15,7 +15,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.monitored import monitored
 from aetheris.cli.screen import Screen
-from aetheris.cli.targets import agents, tools
+from aetheris.cli.targets import agents, apart, tools
 from aetheris.domain.errors import Unusable
 from aetheris.runtime import heap, metrics
 from aetheris.runtime.config import Prometheus
@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
-@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...")
+@click.argument("targets", nargs=-1, metavar="[MODULE:AGENT]...", callback=apart)
 @click.option("--tools", "modules", multiple=True, metavar="MODULE", help="Run task graphs with these tools too.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 10_000), help="Jobs in hand at once.  [default: worker.concurrency, 100]"

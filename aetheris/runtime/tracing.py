@@ -165,7 +165,8 @@ def configure(resource: Mapping[str, str], endpoint: str | None) -> Callable[[],
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise Refused(
-            "monitoring.tracing.enable is set, and OpenTelemetry's SDK is not there: pip install 'aetheris[tracing]'"
+            "monitoring.tracing.enable is set, and OpenTelemetry's SDK is not there:"
+            " pip install '.[tracing]' in a clone, or the wheel with [tracing]"
         ) from None
     provider = TracerProvider(resource=Resource.create(dict(resource)), shutdown_on_exit=False)
     address = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None

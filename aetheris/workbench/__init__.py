@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
     if lacking not in ("plotly", "ipywidgets", "IPython"):
         raise
     raise ModuleNotFoundError(
-        f"the workbench needs {lacking}: pip install 'aetheris[workbench]'", name=lacking
+        f"the workbench needs {lacking}: pip install '.[workbench]' in a clone, or the wheel with [workbench]",
+        name=lacking,
     ) from None
 
 __all__ = ["Claim", "Claims", "Desk", "Job", "Offline", "judge_all", "open", "verify", "verify_offline"]

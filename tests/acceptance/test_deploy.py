@@ -24,6 +24,8 @@ BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 OURS = {name: s for name, s in COMPOSE["services"].items() if s["image"].startswith("${AETHERIS_IMAGE")}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+# A command keeps the help option it first made: without the settings of its group it would lack -h from then on.
+PARENT = click.Context(cli, info_name="aetheris", **cli.context_settings)
 
 
 class _Keys(configparser.RawConfigParser):
@@ -66,9 +68,21 @@ def test_every_command_line_is_one_that_the_cli_takes(where: str) -> None:
     if words[0] == "serve" and "serve" not in COMMANDS:
         pytest.skip("this release does not serve yet")
     assert words[0] in COMMANDS
-    command = cli.get_command(click.Context(cli), words[0])
+    command = cli.get_command(PARENT, words[0])
     assert command is not None
-    command.make_context(words[0], words[1:])
+    command.make_context(words[0], words[1:], parent=PARENT)
+
+
+@pytest.mark.parametrize("name", ["worker", "serve"])
+def test_one_word_may_name_several_agents(name: str) -> None:
+    """systemd splits AETHERIS_AGENTS at its spaces, compose does not: the same environment does for both."""
+    command = cli.get_command(PARENT, name)
+    assert command is not None
+    for words in (["desk:pay desk:book"], ["desk:pay", " desk:book\n"]):
+        assert command.make_context(name, list(words), parent=PARENT).params["targets"] == ("desk:pay", "desk:book")
+    assert command.make_context(name, [""], parent=PARENT).params["targets"] == (
+        "",
+    )  # refused by its loader, not taken for none
 
 
 def test_the_compose_file_keeps_the_compose_specification() -> None:
@@ -146,6 +160,24 @@ def test_the_image_is_built_from_what_is_there_and_runs_as_nobody() -> None:
             assert "-c constraints.txt" in rest
         if name == "COPY" and "--from" not in rest:
             assert all((ROOT / source).exists() for source in rest.split()[:-1])
+
+
+def test_the_image_has_one_name() -> None:
+    """What compose builds is what an image of one's own can begin from; another name would be asked of a registry."""
+    tag = OURS["worker"]["image"].partition(":-")[2].removesuffix("}")
+    for path in (DEPLOY / "Dockerfile", ROOT / "docs" / "deployment.md"):
+        named = re.findall(r"(?:FROM|-t|run --rm) (aetheris[\w.:-]*[\w])", path.read_text())
+        assert set(named) == {tag}, path.name
+
+
+def test_the_manual_makes_every_folder_that_the_units_need_and_gives_init_its_database() -> None:
+    """A unit whose WorkingDirectory is missing doesn't start; init without a DSN prepares an embedded server."""
+    text = (ROOT / "docs" / "deployment.md").read_text().partition("## With systemd")[2].partition("\n## ")[0]
+    made = {folder for line in re.findall(r"^install -d (.*)$", text, re.MULTILINE) for folder in line.split()}
+    assert {unit(path)["Service"]["WorkingDirectory"] for path in UNITS} <= made
+    inits = [line for line in text.splitlines() if "/bin/aetheris init" in line]
+    assert inits
+    assert all(line.startswith("AETHERIS_DSN=") for line in inits)
 
 
 def test_what_the_image_copies_is_what_is_sent_and_enough_for_the_wheel() -> None:

@@ -19,6 +19,7 @@ import click
 import psycopg
 import pytest
 
+from aetheris.cli.demo import _next as what_next
 from aetheris.cli.lake import told_of
 from aetheris.cli.main import cli
 from aetheris.domain.events import TYPES
@@ -133,6 +134,7 @@ class Reader:
         """What of a line is the same for every reader."""
         line = re.sub(r"serves (\w+) at .*", r"serves \1", line)
         line = re.sub(r"(?<=, )(embedded in|at) \S+", "PLACE", line)
+        line = re.sub(r"(?<=aetheris trace )\w+", "N", line)
         line = re.sub(r"[\d.,:]+ (µs|ms|s|min|h|d)\b", "TIME", line)
         words = [self.word(w) for w in line.split()]
         return " ".join(words)
@@ -170,9 +172,18 @@ def test_the_tutorial_runs_as_it_stands(reader: Reader) -> None:
 
 
 def test_the_readmes_five_minutes_run_as_they_stand(reader: Reader) -> None:
-    """The first thing that anybody types."""
+    """The first thing that anybody types, in a clone."""
+    (reader.cwd / ".venv" / "bin").mkdir(parents=True)
+    (reader.cwd / ".venv" / "bin" / "aetheris").symlink_to(BIN / "aetheris")
+    (reader.cwd / "Makefile").touch()
     assert reader.follow(ROOT / "README.md") >= 8
-    assert "Next:  aetheris jobs" in reader.said_first  # here is no clone, so no .venv and no `make lab`
+    assert "Next:  .venv/bin/aetheris jobs" in reader.said_first
+
+
+def test_where_no_clone_is_the_demo_names_no_venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed from the wheel there is no .venv here, and no `make lab`."""
+    monkeypatch.chdir(tmp_path)
+    assert what_next("7kq2dg") == "Next:  aetheris jobs      aetheris trace 7kq2dg"
 
 
 def test_a_tutorial_that_shows_what_is_not_said_fails(reader: Reader) -> None:
@@ -233,6 +244,7 @@ def test_the_logins_of_a_managed_server_may_what_the_manual_says_and_no_more(tmp
 def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
     """mkdocs with --quiet counts no warning, and would pass anything."""
     (tmp_path / "mkdocs.yml").write_text((ROOT / "mkdocs.yml").read_text().partition("nav:\n")[0])
+    shutil.copytree(ROOT / "tools" / "site", tmp_path / "tools" / "site")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# A\n\n[b](#b)\n")
     done = subprocess.run(
@@ -273,7 +285,18 @@ def test_a_workbench_without_its_packages_says_which_to_install() -> None:
     """The wheel alone does without the auditor's desk; whoever opens it there is told what is lacking."""
     program = "import sys; sys.modules['plotly'] = None; import aetheris.workbench"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "the workbench needs plotly: pip install 'aetheris[workbench]'" in done.stderr.splitlines()[-1]
+    said = "the workbench needs plotly: pip install '.[workbench]' in a clone, or the wheel with [workbench]"
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_nobody_is_told_to_install_this_by_name_from_an_index() -> None:
+    """On the public index the name is a stranger's package."""
+    told = re.compile(r"pip install[^\n`]*?(?<![/\w.-])aetheris(?![/\w.-])")
+    assert told.search("/opt/aetheris/bin/pip install -c constraints.txt 'aetheris[tracing]'")
+    kinds = ("*.md", "docs/**/*.md", "aetheris/**/*.py", "deploy/**/*", "notebooks/*.ipynb")
+    files = [path for kind in kinds for path in ROOT.glob(kind) if path.is_file()]
+    assert len(files) > 100
+    assert not [str(path) for path in files if told.search(path.read_text(errors="replace"))]
 
 
 def command_of(words: list[str]) -> tuple[click.Context, list[str]]:
@@ -347,6 +370,15 @@ def test_the_site_builds_with_every_link_checked_and_loads_nothing_from_elsewher
     assert not {found for page in pages for found in asked.findall(page.read_text())}
     styles = [p for p in site.rglob("*.css") if re.search(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", p.read_text())]
     assert not styles
+
+    # Markdown that GitHub reads as a list and the site's reader does not: indented by less than four spaces.
+    listed = re.compile(r"^\d\. ", re.MULTILINE)
+    texts = {page.name: re.sub(r"<pre>.*?</pre>", "", page.read_text(), flags=re.DOTALL) for page in pages}
+    torn = [name for name, text in texts.items() if listed.search(text)]
+    assert not torn
+    # The theme's colour menu throws without these, and with it the page's other scripts.
+    for page in pages:
+        assert page.read_text().count('id="hljs-light"') == page.read_text().count('id="hljs-dark"') == 1, page.name
 
 
 SYMPTOM = re.compile(r"^### `(.+)`$", re.MULTILINE)

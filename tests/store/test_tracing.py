@@ -270,7 +270,7 @@ def test_spans_leave_by_otlp_when_it_is_switched_on(database: Database, tmp_path
 def test_tracing_without_its_sdk_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional; switching it on without it must not look as if it worked."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(ae.Refused, match=r"pip install 'aetheris\[tracing\]'"):
+    with pytest.raises(ae.Refused, match=r"pip install '\.\[tracing\]' in a clone, or the wheel with"):
         tracing.configure({"service.name": "x"}, None)
 
 
