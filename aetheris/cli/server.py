@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from aetheris.cli import starter
+from aetheris.cli.connect import refuse_over_api
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
@@ -36,6 +37,7 @@ def init(folder: Path | None, screen: Screen) -> None:
         screen.line(f"Next:  cd {folder} && aetheris submit agents:desk -i ticket.json --wait")
         screen.json({"written": [str(path) for path in written]})
         return
+    refuse_over_api()
     began = time.perf_counter()
     database = Database.open()
     try:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 import aetheris as ae
+from aetheris.cli.main import cli
+from aetheris.domain.errors import Refused
 from aetheris.store.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -247,3 +250,33 @@ def test_a_starter_folder_runs_as_it_says_and_overwrites_nothing(run: Run, tmp_p
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"] == "refunded 3780"
     assert len((tmp_path / "mine" / "bank.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seal"], ["gc", "--dry-run"], ["hold"], ["erase", "7kq2", "--all", "--why", "x"], ["mirror"], ["compact"],
+        ["snapshot", "7kq2"], ["replay", "7kq2", "agents:desk"], ["worker", "agents:desk"], ["init"],
+        ["keys", "rotate", "job_id"],
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_what_the_api_does_not_offer_is_done_to_no_other_database(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Whoever set AETHERIS_URL means what stands behind it: the embedded database is not even started."""
+    (tmp_path / "agents.py").write_text(DESK)
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in os.environ if n.startswith("AETHERIS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AETHERIS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AETHERIS_URL", "http://127.0.0.1:1")
+    monkeypatch.syspath_prepend(tmp_path)
+    request.addfinalizer(lambda: sys.modules.pop("agents", None))
+    told = CliRunner().invoke(cli, words).exception
+    assert isinstance(told, Refused)
+    assert f"doesn't offer `{' '.join(words[:2] if words[0] == 'keys' else words[:1])}`" in str(told)
+    assert "unset AETHERIS_URL" in str(told)
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setenv("AETHERIS_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    assert "can't reach PostgreSQL" in str(CliRunner().invoke(cli, words).exception)
