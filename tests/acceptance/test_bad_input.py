@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def test_a_full_or_read_only_disk_is_said_in_one_line(run: Run, tmp_path: Path) 
 
 
 def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, database: Database) -> None:
-    """A path that isn't there, or a folder: one line, no part of a file left."""
+    """A path that isn't there, a folder, somebody's file: one line, no part of a file left, none lost."""
     dsn = {"AETHERIS_DSN": database.admin_dsn}
     (tmp_path / "in.json").write_text('{"booking": "4WQ150", "cents": 1}')
     run("submit", "agents:desk", "-i", "in.json", "--wait", code=0, **dsn)
@@ -195,9 +196,25 @@ def test_a_jobs_trace_shows_itself_in_a_script(database: Database) -> None:
 
 
 def _cut(data: bytes) -> bytes:
+    (tmp_path / "keep.txt").write_text("mine")
+    (tmp_path / "keep.jsonl").write_text('{"mine": 1}\n')
+    (tmp_path / "keep.zip").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "keep.zip", "w") as archive:
+        archive.writestr("thesis.txt", "mine")
+    before = sorted(tmp_path.iterdir())
+    theirs = {path: path.read_bytes() for path in tmp_path.glob("keep.*")}
+    for name in ("keep.txt", "keep.zip", "agents.py"):
+        assert f"{name} is there and is no evidence zip" in run("export", job, "-o", name, code=2, **dsn)
+    assert "keep.jsonl is there and is no exported audit chain" in run("audit", "-o", "keep.jsonl", code=2, **dsn)
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    assert (tmp_path / "agents.py").read_text() == DESK
     return data[: len(data) // 2]
 
 
+    (tmp_path / "e.zip").touch()
+    for _ in range(2):  # an empty file, then the one that was written
+        run("export", job, "-o", "e.zip", code=0, **dsn)
+        run("audit", "-o", "a.jsonl", code=0, **dsn)
 def _edited(data: bytes) -> bytes:
     place = data.index(b'"tool_name"') + 20
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
