@@ -102,6 +102,8 @@ def run(tmp_path: Path) -> Run:
         (["query", "--sql", "delete from events", "--source", str(ROOT / "data/fixtures/clean")], "only reads"),
         (["check", "nowhere"], "no lake and no evidence zip there"),
         (["check", "agents.py"], "agents.py: "),
+        (["query", "trace/steps", "--source", str(ROOT / "data/fixtures/clean")], "trace/steps needs job_id"),
+        (["query", "limits/ahead", "--source", str(ROOT / "data/fixtures/clean")], "needs kind and limit"),
         (["fly"], "No such command 'fly'"),
         (["trace"], "Missing argument"),
         (["mirror", "--lake"], "requires an argument"),
@@ -114,6 +116,21 @@ def test_a_mistyped_command_says_what_is_wrong(run: Run, tmp_path: Path, words: 
     # The port is nobody's: were it asked, the line would be another.
     dsn = {} if words[0] != "submit" else {"AETHERIS_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     assert said in run(*words, code=2, **dsn)
+
+
+def test_a_query_takes_the_start_of_a_jobs_id(run: Run) -> None:
+    """As every other command does; no job, or several, are refused. What null means all for stays optional."""
+    where = ("--source", str(ROOT / "data" / "fixtures" / "clean"), "--json")
+
+    def asked(name: str, job: str, code: int = 0) -> str:
+        return run("query", name, "-p", f"job_id={job}", *where, code=code)
+
+    short, whole = asked("trace/steps", "DCC05"), asked("trace/steps", "dcc05v7hxg6vbeaa05yj9t2d2rssvsegmnhd1ydj")
+    assert json.loads(short) == json.loads(whole)
+    assert json.loads(short)["rows"]
+    assert "no job in " in asked("trace/steps", "zz", code=2)
+    assert "2 jobs start with '0'" in asked("trace/steps", "0", code=2)
+    assert json.loads(run("query", "trace/fold", *where, code=0))["rows"]
 
 
 def test_a_database_that_cannot_be_reached_or_is_newer_is_named(run: Run, database: Database) -> None:
@@ -170,9 +187,25 @@ def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, da
     before = sorted(tmp_path.iterdir())
     assert "nothing was written" in run("export", job, "-o", "no/where/e.zip", code=2, **dsn)
     assert "directory" in run("export", job, "-o", ".", code=2, **dsn)
+    (tmp_path / "keep.txt").write_text("mine")
+    (tmp_path / "keep.jsonl").write_text('{"mine": 1}\n')
+    (tmp_path / "keep.zip").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "keep.zip", "w") as archive:
+        archive.writestr("thesis.txt", "mine")
+    before = sorted(tmp_path.iterdir())
+    theirs = {path: path.read_bytes() for path in tmp_path.glob("keep.*")}
+    for name in ("keep.txt", "keep.zip", "agents.py"):
+        assert f"{name} is there and is no evidence zip" in run("export", job, "-o", name, code=2, **dsn)
+    assert "keep.jsonl is there and is no exported audit chain" in run("audit", "-o", "keep.jsonl", code=2, **dsn)
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    assert (tmp_path / "agents.py").read_text() == DESK
     (tmp_path / "file").write_text("")
     assert "file" in run("mirror", "--lake", "file", code=2, **dsn)
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "file"])
+    (tmp_path / "e.zip").touch()
+    for _ in range(2):  # an empty file, then the one that was written
+        run("export", job, "-o", "e.zip", code=0, **dsn)
+        run("audit", "-o", "a.jsonl", code=0, **dsn)
 
 
 def test_a_folder_that_is_no_data_directory_is_left_alone(run: Run, tmp_path: Path) -> None:
@@ -196,25 +229,9 @@ def test_a_jobs_trace_shows_itself_in_a_script(database: Database) -> None:
 
 
 def _cut(data: bytes) -> bytes:
-    (tmp_path / "keep.txt").write_text("mine")
-    (tmp_path / "keep.jsonl").write_text('{"mine": 1}\n')
-    (tmp_path / "keep.zip").write_bytes(b"")
-    with zipfile.ZipFile(tmp_path / "keep.zip", "w") as archive:
-        archive.writestr("thesis.txt", "mine")
-    before = sorted(tmp_path.iterdir())
-    theirs = {path: path.read_bytes() for path in tmp_path.glob("keep.*")}
-    for name in ("keep.txt", "keep.zip", "agents.py"):
-        assert f"{name} is there and is no evidence zip" in run("export", job, "-o", name, code=2, **dsn)
-    assert "keep.jsonl is there and is no exported audit chain" in run("audit", "-o", "keep.jsonl", code=2, **dsn)
-    assert {path: path.read_bytes() for path in theirs} == theirs
-    assert (tmp_path / "agents.py").read_text() == DESK
     return data[: len(data) // 2]
 
 
-    (tmp_path / "e.zip").touch()
-    for _ in range(2):  # an empty file, then the one that was written
-        run("export", job, "-o", "e.zip", code=0, **dsn)
-        run("audit", "-o", "a.jsonl", code=0, **dsn)
 def _edited(data: bytes) -> bytes:
     place = data.index(b'"tool_name"') + 20
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
