@@ -79,11 +79,15 @@ def down(screen: Screen) -> None:
     Example:  aetheris down
     """
     _only_embedded()
-    stopped = Embedded(default_home()).down()
-    screen.fact(
-        "PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves"
-    )
-    screen.json({"home": str(default_home()), "stopped": stopped})
+    server = Embedded(default_home())
+    ran = server.status().state not in ("absent", "stopped")
+    stopped = server.down()
+    if not stopped:
+        words = "still in use by another process; it stops when the last one leaves"
+    else:
+        words = "stopped" if ran else f"was not running in {default_home()}"
+    screen.fact("PostgreSQL", words)
+    screen.json({"home": str(default_home()), "stopped": stopped, "was_running": ran})
 
 
 def _only_embedded() -> None:

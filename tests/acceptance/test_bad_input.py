@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> Run:
         assert done.returncode == code, (words, done.stdout, said)
         assert "Traceback" not in done.stdout + said
         assert "a bug in Aetheris" not in said
-        if code == 2 and words[0] != "verify":
+        if code == 2 and (words[0] != "verify" or said):
             assert len(said.splitlines()) == 1, said
             assert said.startswith("aetheris: ")
         return said + done.stdout
@@ -102,6 +102,9 @@ def run(tmp_path: Path) -> Run:
         (["query", "--sql", "delete from events", "--source", str(ROOT / "data/fixtures/clean")], "only reads"),
         (["check", "nowhere"], "no lake and no evidence zip there"),
         (["check", "agents.py"], "agents.py: "),
+        (["verify", "nope.zip"], "nope.zip: no such file or directory"),
+        (["verify", "."], ".: is a directory"),
+        (["check", "--check", "nope", str(ROOT / "data/fixtures/clean")], "limits/kept"),
         (["query", "trace/steps", "--source", str(ROOT / "data/fixtures/clean")], "trace/steps needs job_id"),
         (["query", "limits/ahead", "--source", str(ROOT / "data/fixtures/clean")], "needs kind and limit"),
         (["fly"], "No such command 'fly'"),
@@ -131,6 +134,12 @@ def test_a_query_takes_the_start_of_a_jobs_id(run: Run) -> None:
     assert "no job in " in asked("trace/steps", "zz", code=2)
     assert "2 jobs start with '0'" in asked("trace/steps", "0", code=2)
     assert json.loads(run("query", "trace/fold", *where, code=0))["rows"]
+
+
+def test_down_says_when_nothing_ran(run: Run, tmp_path: Path) -> None:
+    """Not that something was stopped; and it leaves no folder."""
+    assert "was not running in " in run("down", code=0)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_database_that_cannot_be_reached_or_is_newer_is_named(run: Run, database: Database) -> None:
