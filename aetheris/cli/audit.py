@@ -16,7 +16,7 @@ from aetheris.cli.remote import remote
 from aetheris.cli.screen import Screen, plural
 from aetheris.domain import events
 from aetheris.domain.audit import Line
-from aetheris.evidence import audit_file
+from aetheris.evidence import audit_file, keep_other_than_chain
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import audit as chain
 from aetheris.store.database import as_tenant
@@ -45,6 +45,7 @@ def audit(checking: bool, output: Path | None, limit: int, screen: Screen) -> No
         screen.fact("audit", f"{told['entries']:,} entries, sound, head {told['head']}")
         screen.json(told)
     elif output is not None:
+        keep_other_than_chain(output)
         data, head = _exported()
         _write(output, data)
         screen.fact("audit", f"{output}, {plural(data.count(10), 'line')}, head {head}")

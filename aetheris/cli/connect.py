@@ -1,20 +1,33 @@
-"""Commands run their async work through here."""
+"""Commands run their async work through here, on the database itself.
+
+What the API offers is asked of it first (remote.py). Whatever comes here while
+AETHERIS_URL is set was meant for what stands behind the API, and must not
+quietly be done to another database: it is refused, unless one is named.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import click
 
+from aetheris.domain.errors import Refused
+from aetheris.runtime.config_file import load
 from aetheris.runtime.system import AsyncSystem
 
 T = TypeVar("T")
 
 
-def with_system(work: Callable[[AsyncSystem], Awaitable[T]]) -> T:
-    """Open the tenant's system, run `work` with it, close it in order, and return what `work` returned."""
+def with_system(work: Callable[[AsyncSystem], Awaitable[T]], *, anywhere: bool = False) -> T:
+    """Open the tenant's system, run `work` with it, close it in order, and return what `work` returned.
+
+    Errors: Refused when AETHERIS_URL is set and no database is named, unless it may be done `anywhere`.
+    """
+    if not anywhere:
+        refuse_over_api()
     tenant = click.get_current_context().find_root().obj["tenant"]
 
     async def opened() -> T:
@@ -22,3 +35,16 @@ def with_system(work: Callable[[AsyncSystem], Awaitable[T]]) -> T:
             return await work(system)
 
     return asyncio.run(opened())
+
+
+def refuse_over_api() -> None:
+    """Refuse a command that works on the database itself, when AETHERIS_URL is set and no database is named."""
+    name = next((n for n in ("AETHERIS_URL", "AETHERIS_API_URL") if os.environ.get(n)), None)
+    if name is None or load().config.dsn:
+        return
+    ctx = click.get_current_context()
+    command = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+    raise Refused(
+        f"{name} is set, and the API doesn't offer `{command}`: name the database it is for (AETHERIS_DSN),"
+        f" or unset {name} to use the embedded one"
+    )

@@ -70,7 +70,7 @@ def demo(runs_file: Path | None, world: Path | None, as_is: bool, screen: Screen
     report = _Report()
     began = time.perf_counter()
     runs, data = _material(runs_file, world, as_is, report)
-    code = with_system(lambda system: _demo(system, runs, data, screen, report, began))
+    code = with_system(lambda system: _demo(system, runs, data, screen, report, began), anywhere=True)
     screen.json(asdict(report))
     return code
 

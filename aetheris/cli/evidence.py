@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -78,6 +79,8 @@ def verify(file: Path, trust: Path | None, head: str | None, screen: Screen) -> 
         raise click.UsageError("--head goes with an exported audit chain (.jsonl)")
     if trust is not None and is_chain:
         raise click.UsageError("--trust goes with an evidence zip: an audit chain is held to a head (--head)")
+    if file.is_dir() or not os.access(file, os.R_OK):
+        file.open("rb").close()  # raises what is wrong with it, for one line
     verdict = audit_file.verify(file, head=head) if is_chain else judge(file, trust=trust)
     show_verdict(verdict, screen)
     screen.json(verdict.to_dict())

@@ -11,6 +11,7 @@ import click
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from aetheris.cli.connect import refuse_over_api
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
@@ -70,6 +71,7 @@ def rotate(kind: str, screen: Screen) -> None:
     \b
     Example:  aetheris keys rotate job_id
     """
+    refuse_over_api()
     database = Database.open()
     try:
         asyncio.run(migrate(database))

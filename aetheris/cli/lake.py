@@ -14,10 +14,13 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
+from aetheris.cli.remote import LONG_ID
 from aetheris.cli.screen import Screen, plural, short_path
 from aetheris.domain.errors import Refused
 from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
+from aetheris.forensics.library import Query
+from aetheris.forensics.session import Session
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
 from aetheris.runtime import logs
@@ -189,6 +192,8 @@ def query(
     parameters = dict(_pair(p) for p in parameter)
     began = time.perf_counter()
     with open_source(lake_folder(source)) as session:
+        if name is not None:
+            _complete(session, library.get(name), parameters)
         answer = session.query(name, **parameters) if name is not None else session.sql(sql or "", **parameters)
     rows = answer.rows
     screen.table([c.upper() for c in answer.table.column_names], [[_shown(v) for v in row.values()] for row in rows])
@@ -196,6 +201,25 @@ def query(
     if receipt:
         screen.line(str(answer.receipt), style="dim")
     screen.json({"rows": rows, "receipt": dataclasses.asdict(answer.receipt)})
+
+
+def _complete(session: Session, query: Query, given: dict[str, str]) -> None:
+    """Put the whole id for a job's that starts so. Errors: Refused, also when a needed parameter is missing."""
+    if given.keys() - set(query.binds):
+        return  # the session names it
+    if missing := [bind for bind in query.required if bind not in given]:
+        raise Refused(f"query {query.name} needs {' and '.join(missing)}: give -p {missing[0]}=VALUE")
+    start = given.get("job_id")
+    if start is None or len(start) == LONG_ID:
+        return
+    known = {str(row["job_id"]) for row in session.query("trace/jobs").rows}
+    found = [start] if start in known else sorted(job for job in known if start and job.startswith(start.lower()))
+    if not found:
+        raise Refused(f"no job in {session.name} starts with {start!r}: `aetheris query trace/jobs` lists them")
+    if len(found) > 1:
+        first = ", ".join(job[:12] for job in found[:3])
+        raise Refused(f"{len(found)} jobs start with {start!r} ({first}): type more of it")
+    given["job_id"] = found[0]
 
 
 def _pair(text: str) -> tuple[str, str]:

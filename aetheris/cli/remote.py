@@ -17,6 +17,7 @@ from aetheris.cli.rows import cells, short_ids
 from aetheris.cli.screen import Screen, ago, duration, plural, size
 from aetheris.domain.errors import Refused
 from aetheris.domain.trace import TraceLine
+from aetheris.evidence import format, keep_other_than_package, open_package
 
 if TYPE_CHECKING:
     from aetheris.forensics.remote import Api
@@ -114,10 +115,14 @@ def show_trace(api: Api, screen: Screen, job: str) -> None:
 def export(api: Api, screen: Screen, job: str, output: Path | None) -> None:
     """Fetch a job's evidence and write it. Errors: Refused when it can't be written there."""
     found = full_id(api, job)
-    data, headers = api.ask("POST", f"/api/jobs/{found}/export", {})
     out = output or Path(f"evidence-{found[:8]}.zip")
+    keep_other_than_package(out)
+    data, headers = api.ask("POST", f"/api/jobs/{found}/export", {})
+    package = open_package(data)
     out.write_bytes(data)
-    screen.fact("evidence", f"{out}, {size(len(data))}: {headers.get('x-verdict', '')}")
+    signed = "" if format.SEAL_DSSE in package else " (unsigned)"
+    sealed = "" if format.SEAL in package else ", unsealed: the job has not ended"
+    screen.fact("evidence", f"{out}, {size(len(data))}: {headers.get('x-verdict', '')}{signed}{sealed}")
     screen.json({"file": str(out), "bytes": len(data), "sha256": headers.get("x-content-sha256", "")})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from aetheris.cli import starter
+from aetheris.cli.connect import refuse_over_api
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
@@ -36,6 +37,7 @@ def init(folder: Path | None, screen: Screen) -> None:
         screen.line(f"Next:  cd {folder} && aetheris submit agents:desk -i ticket.json --wait")
         screen.json({"written": [str(path) for path in written]})
         return
+    refuse_over_api()
     began = time.perf_counter()
     database = Database.open()
     try:
@@ -77,11 +79,15 @@ def down(screen: Screen) -> None:
     Example:  aetheris down
     """
     _only_embedded()
-    stopped = Embedded(default_home()).down()
-    screen.fact(
-        "PostgreSQL", "stopped" if stopped else "still in use by another process; it stops when the last one leaves"
-    )
-    screen.json({"home": str(default_home()), "stopped": stopped})
+    server = Embedded(default_home())
+    ran = server.status().state not in ("absent", "stopped")
+    stopped = server.down()
+    if not stopped:
+        words = "still in use by another process; it stops when the last one leaves"
+    else:
+        words = "stopped" if ran else f"was not running in {default_home()}"
+    screen.fact("PostgreSQL", words)
+    screen.json({"home": str(default_home()), "stopped": stopped, "was_running": ran})
 
 
 def _only_embedded() -> None:

@@ -5,6 +5,7 @@
     seal_statement(source)       what is sealed of a finished job, once
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
+    keep_other_than_package(path), keep_other_than_chain(path)   refuse to overwrite what is something else
     audit_file                   a tenant's audit chain as a file, written and verified
 
 The standard library and `cryptography` alone stand below all of it.
@@ -12,6 +13,7 @@ The standard library and `cryptography` alone stand below all of it.
 
 from aetheris.evidence import audit_file
 from aetheris.evidence.format import LIMITS, Limits
+from aetheris.evidence.overwrite import keep_other_than_chain, keep_other_than_package
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.redaction import CellSelector, redact
 from aetheris.evidence.source import Erasure, SealMembers, Source
@@ -32,6 +34,8 @@ __all__ = [
     "Summary",
     "Verdict",
     "audit_file",
+    "keep_other_than_chain",
+    "keep_other_than_package",
     "open_package",
     "redact",
     "seal_statement",

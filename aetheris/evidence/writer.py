@@ -22,6 +22,7 @@ from aetheris.domain.ledger import Transition
 from aetheris.domain.plain import printable
 from aetheris.evidence import disclosures, format, seal
 from aetheris.evidence.disclosures import Disclosure
+from aetheris.evidence.overwrite import keep_other_than_package
 from aetheris.evidence.parts import Parts, joined, ledger_bytes, package_bytes, sha256
 from aetheris.evidence.seal import Seal
 from aetheris.evidence.source import Source
@@ -53,7 +54,8 @@ def write(source: Source, out: Path | BinaryIO, *, damaged: bool = False) -> Sum
     written too, and marked so; a sound one is written as ever.
 
     Errors: Corrupt when the record contradicts itself and `damaged` is false;
-    Refused when it exceeds the format's limits or can't be written there.
+    Refused when it exceeds the format's limits, can't be written there, or a
+    file that is no evidence zip is there already.
     """
     return deliver(*_package(source, damaged), out)
 
@@ -91,8 +93,12 @@ def _package(source: Source, damaged: bool) -> tuple[bytes, Verdict, Parts]:
 
 
 def deliver(data: bytes, verdict: Verdict, parts: Parts, out: Path | BinaryIO) -> Summary:
-    """Write a package's bytes to `out`, all or nothing, and return what was written. Errors: Refused."""
+    """Write a package's bytes to `out`, all or nothing, and return what was written.
+
+    Errors: Refused when it can't be written there, or a file that is no evidence zip is there already.
+    """
     if isinstance(out, Path):
+        keep_other_than_package(out)
         _replace(out, lambda file: file.write(data))
     else:
         out.write(data)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from aetheris.domain.errors import Refused
 from aetheris.forensics import library
 from aetheris.forensics.library import Query
 from aetheris.forensics.session import Answer, Session
@@ -37,7 +38,14 @@ class CheckResult:
 
 def run_checks(session: Session, names: Sequence[str] = ()) -> Iterator[CheckResult]:
     """Run the checks (all, or those named) and yield each as it is done. Errors: Refused for an unknown name."""
-    for query in [library.get(name) for name in names] or library.checks():
+    for query in [_check(name) for name in names] or library.checks():
         began = time.perf_counter()
         answer = session.query(query.name)
         yield CheckResult(query, answer, time.perf_counter() - began)
+
+
+def _check(name: str) -> Query:
+    known = {query.name: query for query in library.checks()}
+    if name not in known:
+        raise Refused(f"no check is named {name!r}; there are {', '.join(known)}")
+    return known[name]

@@ -48,6 +48,11 @@ class Query:
         return tuple(dict.fromkeys(_BIND.findall(self.notes.get("binds", ""))))
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters without which it has no rows: those for which its SQL gives null no meaning."""
+        return tuple(b for b in self.binds if not re.search(rf"\${b} is null|coalesce\(\${b}\b", self.sql))
+
+    @property
     def columns(self) -> tuple[tuple[str, str], ...]:
         """(name, DuckDB type) of what it returns, as its contract says."""
         parts = re.split(r",\s*(?![^(]*\))", self.notes.get("columns", ""))
@@ -78,7 +83,7 @@ def get(name: str) -> Query:
     if name in queries:
         return queries[name]
     near = [n for n in queries if name.rpartition("/")[2] in n] or list(queries)
-    raise Refused(f"no query is named {name!r}; there are {', '.join(near[:6])}")
+    raise Refused(f"no query is named {name!r}; there are {', '.join(near[:6])}{', …' * (len(near) > 6)}")
 
 
 def checks() -> list[Query]:

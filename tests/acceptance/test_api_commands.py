@@ -103,7 +103,10 @@ def test_a_job_from_submit_to_evidence_over_the_api(place: dict[str, Any]) -> No
             break
     assert told["status"] == "completed"
     assert "look_up" in run("trace", short, **there)
-    run("export", short, "-o", "e.zip", **there)
+    told = run("export", short, "-o", "e.zip", **there)
+    assert "self-consistent (unsigned)" in told
+    assert "no evidence zip" in run("export", short, "-o", "desk_agent.py", code=2, **there)
+    assert (folder / "desk_agent.py").read_text() == AGENT
     assert "self-consistent" in run("verify", "e.zip", code=3)
     second = run("submit", "desk", "-i", "in.json", **there).strip()
     assert "asked to end" in run("cancel", second, **there)

@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 import aetheris as ae
+from aetheris.cli.main import cli
+from aetheris.domain.errors import Refused
 from aetheris.store.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +80,7 @@ def run(tmp_path: Path) -> Run:
         assert done.returncode == code, (words, done.stdout, said)
         assert "Traceback" not in done.stdout + said
         assert "a bug in Aetheris" not in said
-        if code == 2 and words[0] != "verify":
+        if code == 2 and (words[0] != "verify" or said):
             assert len(said.splitlines()) == 1, said
             assert said.startswith("aetheris: ")
         return said + done.stdout
@@ -98,6 +102,11 @@ def run(tmp_path: Path) -> Run:
         (["query", "--sql", "delete from events", "--source", str(ROOT / "data/fixtures/clean")], "only reads"),
         (["check", "nowhere"], "no lake and no evidence zip there"),
         (["check", "agents.py"], "agents.py: "),
+        (["verify", "nope.zip"], "nope.zip: no such file or directory"),
+        (["verify", "."], ".: is a directory"),
+        (["check", "--check", "nope", str(ROOT / "data/fixtures/clean")], "limits/kept"),
+        (["query", "trace/steps", "--source", str(ROOT / "data/fixtures/clean")], "trace/steps needs job_id"),
+        (["query", "limits/ahead", "--source", str(ROOT / "data/fixtures/clean")], "needs kind and limit"),
         (["fly"], "No such command 'fly'"),
         (["trace"], "Missing argument"),
         (["mirror", "--lake"], "requires an argument"),
@@ -110,6 +119,27 @@ def test_a_mistyped_command_says_what_is_wrong(run: Run, tmp_path: Path, words: 
     # The port is nobody's: were it asked, the line would be another.
     dsn = {} if words[0] != "submit" else {"AETHERIS_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     assert said in run(*words, code=2, **dsn)
+
+
+def test_a_query_takes_the_start_of_a_jobs_id(run: Run) -> None:
+    """As every other command does; no job, or several, are refused. What null means all for stays optional."""
+    where = ("--source", str(ROOT / "data" / "fixtures" / "clean"), "--json")
+
+    def asked(name: str, job: str, code: int = 0) -> str:
+        return run("query", name, "-p", f"job_id={job}", *where, code=code)
+
+    short, whole = asked("trace/steps", "DCC05"), asked("trace/steps", "dcc05v7hxg6vbeaa05yj9t2d2rssvsegmnhd1ydj")
+    assert json.loads(short) == json.loads(whole)
+    assert json.loads(short)["rows"]
+    assert "no job in " in asked("trace/steps", "zz", code=2)
+    assert "2 jobs start with '0'" in asked("trace/steps", "0", code=2)
+    assert json.loads(run("query", "trace/fold", *where, code=0))["rows"]
+
+
+def test_down_says_when_nothing_ran(run: Run, tmp_path: Path) -> None:
+    """Not that something was stopped; and it leaves no folder."""
+    assert "was not running in " in run("down", code=0)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_database_that_cannot_be_reached_or_is_newer_is_named(run: Run, database: Database) -> None:
@@ -158,7 +188,7 @@ def test_a_full_or_read_only_disk_is_said_in_one_line(run: Run, tmp_path: Path) 
 
 
 def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, database: Database) -> None:
-    """A path that isn't there, or a folder: one line, no part of a file left."""
+    """A path that isn't there, a folder, somebody's file: one line, no part of a file left, none lost."""
     dsn = {"AETHERIS_DSN": database.admin_dsn}
     (tmp_path / "in.json").write_text('{"booking": "4WQ150", "cents": 1}')
     run("submit", "agents:desk", "-i", "in.json", "--wait", code=0, **dsn)
@@ -166,9 +196,25 @@ def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, da
     before = sorted(tmp_path.iterdir())
     assert "nothing was written" in run("export", job, "-o", "no/where/e.zip", code=2, **dsn)
     assert "directory" in run("export", job, "-o", ".", code=2, **dsn)
+    (tmp_path / "keep.txt").write_text("mine")
+    (tmp_path / "keep.jsonl").write_text('{"mine": 1}\n')
+    (tmp_path / "keep.zip").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "keep.zip", "w") as archive:
+        archive.writestr("thesis.txt", "mine")
+    before = sorted(tmp_path.iterdir())
+    theirs = {path: path.read_bytes() for path in tmp_path.glob("keep.*")}
+    for name in ("keep.txt", "keep.zip", "agents.py"):
+        assert f"{name} is there and is no evidence zip" in run("export", job, "-o", name, code=2, **dsn)
+    assert "keep.jsonl is there and is no exported audit chain" in run("audit", "-o", "keep.jsonl", code=2, **dsn)
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    assert (tmp_path / "agents.py").read_text() == DESK
     (tmp_path / "file").write_text("")
     assert "file" in run("mirror", "--lake", "file", code=2, **dsn)
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "file"])
+    (tmp_path / "e.zip").touch()
+    for _ in range(2):  # an empty file, then the one that was written
+        run("export", job, "-o", "e.zip", code=0, **dsn)
+        run("audit", "-o", "a.jsonl", code=0, **dsn)
 
 
 def test_a_folder_that_is_no_data_directory_is_left_alone(run: Run, tmp_path: Path) -> None:
@@ -247,3 +293,33 @@ def test_a_starter_folder_runs_as_it_says_and_overwrites_nothing(run: Run, tmp_p
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"] == "refunded 3780"
     assert len((tmp_path / "mine" / "bank.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seal"], ["gc", "--dry-run"], ["hold"], ["erase", "7kq2", "--all", "--why", "x"], ["mirror"], ["compact"],
+        ["snapshot", "7kq2"], ["replay", "7kq2", "agents:desk"], ["worker", "agents:desk"], ["init"],
+        ["keys", "rotate", "job_id"],
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_what_the_api_does_not_offer_is_done_to_no_other_database(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Whoever set AETHERIS_URL means what stands behind it: the embedded database is not even started."""
+    (tmp_path / "agents.py").write_text(DESK)
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in os.environ if n.startswith("AETHERIS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AETHERIS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AETHERIS_URL", "http://127.0.0.1:1")
+    monkeypatch.syspath_prepend(tmp_path)
+    request.addfinalizer(lambda: sys.modules.pop("agents", None))
+    told = CliRunner().invoke(cli, words).exception
+    assert isinstance(told, Refused)
+    assert f"doesn't offer `{' '.join(words[:2] if words[0] == 'keys' else words[:1])}`" in str(told)
+    assert "unset AETHERIS_URL" in str(told)
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setenv("AETHERIS_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    assert "can't reach PostgreSQL" in str(CliRunner().invoke(cli, words).exception)

@@ -17,7 +17,7 @@ import pytest
 
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
-from aetheris.evidence import CellSelector, Erasure, SealMembers, Source, open_package, redact, verify, write
+from aetheris.evidence import CellSelector, Erasure, SealMembers, Source, archive, open_package, redact, verify, write
 from aetheris.evidence.seal import PAYLOAD_TYPE
 from tests.evidence.evidence_job import EMAIL, SIGNER, Job, Spec, base, edited, genesis
 
@@ -161,7 +161,8 @@ def test_stored_seal_members_are_carried_byte_for_byte() -> None:
 def test_nothing_half_done_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old package must survive a failed export, and no fragment may lie about."""
     path = tmp_path / "e.zip"
-    path.write_bytes(b"the old one")
+    old = archive.build({"manifest.json": b"the old one"})
+    path.write_bytes(old)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -169,7 +170,20 @@ def test_nothing_half_done_stays_when_the_disk_is_full(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Refused, match="No space left on device; nothing was written"):
         write(shown_job().source(), path)
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"the old one"]
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [old]
+
+
+@pytest.mark.parametrize("theirs", [b"import os\n", b"PK\x03\x04 cut", archive.build({"thesis.txt": b"mine"})])
+def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path: Path, theirs: bytes) -> None:
+    """`-o agents.py` is a slip that must cost nobody a file; an empty file holds nothing to lose."""
+    path = tmp_path / "e.zip"
+    path.write_bytes(theirs)
+    with pytest.raises(Refused, match="no evidence zip: it is not overwritten"):
+        write(shown_job().source(), path)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [theirs]
+    path.write_bytes(b"")
+    write(shown_job().source(), path)
+    assert write(shown_job().source(), path).verdict.exit_code == 3
 
 
 def test_nothing_half_done_stays_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
