@@ -155,7 +155,7 @@ def said_by(work: Callable[[], Any]) -> str:
 
 @provokes(
     "can't reach PostgreSQL at …",
-    "AETHERIS_DSN is not a PostgreSQL connection string",
+    "is not a PostgreSQL connection string",
     "AETHERIS_DSN names a server of your own: start and stop it yourself",
     "is too old: Aetheris needs",
 )
@@ -163,7 +163,7 @@ def test_an_address_that_leads_to_no_store(typed: Typed, hear: Hear) -> None:
     """Nobody there, no address at all, not ours to start, and a server of an earlier day."""
     nobody = "postgresql://nobody@127.0.0.1:1/none"
     hear("can't reach PostgreSQL at …", typed("jobs", AETHERIS_DSN=nobody))
-    hear("AETHERIS_DSN is not a PostgreSQL connection string", typed("jobs", AETHERIS_DSN="postgresql://["))
+    hear("is not a PostgreSQL connection string", typed("jobs", AETHERIS_DSN="postgresql://["))
     hear("AETHERIS_DSN names a server of your own: start and stop it yourself", typed("up", AETHERIS_DSN=nobody))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_old_server, args=(listening,), daemon=True).start()
