@@ -122,7 +122,7 @@ async def _may(service: Service, request: Request, caller: Caller, access: Acces
     if (wait := service.rates.take(f"{caller.guest_of or caller.tenant}/{caller.user}")) > 0:
         raise Answered(429, "too many requests", {"Retry-After": str(max(1, round(wait)))})
     if not caller.may(access.needs):
-        raise Answered(403, f"this needs {' or '.join(access.needs)}, which your role has not")
+        raise Answered(403, f"this needs {' or '.join(access.needs)}, which your role doesn't have")
     job = request.path_params.get("job_id")
     if job is not None:
         whose = await service.owner(caller, job)

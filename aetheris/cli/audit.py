@@ -30,7 +30,7 @@ from aetheris.store.database import as_tenant
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the whole chain to this file (.jsonl).",
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="Show this many.")
 @json_option
 def audit(checking: bool, output: Path | None, limit: int, screen: Screen) -> None:
     """List who looked and who acted, newest first; check the chain; or export it for `aetheris verify`.

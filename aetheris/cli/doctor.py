@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
 from aetheris.cli.main import json_option
-from aetheris.cli.screen import Screen, size
+from aetheris.cli.screen import Screen, plural, size
 from aetheris.domain.errors import AetherisError
 from aetheris.lake import open_lake
 from aetheris.runtime.config_file import load
@@ -67,14 +67,22 @@ async def _look() -> list[Finding]:
             ("retention", _retention),
             ("snapshots", _snapshots),
         ]
+        failed: dict[str, list[str]] = {}
         for what, look in looks:
             try:
                 findings.append(await look(database))
             except AetherisError as error:
-                findings.append(Finding(what, BAD, str(error)))
+                if (why := str(error)) not in failed:
+                    findings.append(Finding(what, BAD, why))
+                failed.setdefault(why, []).append(what)
     finally:
         database.close()
-    return [*findings, *_models(), _disk(), _lake()]
+    return [*(_with_others(f, failed.get(f.text, [])[1:]) for f in findings), *_models(), _disk(), _lake()]
+
+
+def _with_others(finding: Finding, others: list[str]) -> Finding:
+    """Say with a reason what else can't be looked at for it, rather than say it again for each."""
+    return replace(finding, text=f"{finding.text}; not looked at: {', '.join(others)}") if others else finding
 
 
 async def _database(database: Database) -> Finding:
@@ -118,7 +126,8 @@ async def _clock(database: Database) -> Finding:
 async def _work(database: Database) -> Finding:
     async with await database.connect("worker") as connection:
         counts = await health.work(connection)
-    text = ", ".join(f"{counts[name]} {name}" for name in ("workers", "pending", "running", "parked"))
+    states = (f"{counts[name]} {name}" for name in ("pending", "running", "parked"))
+    text = ", ".join([plural(counts["workers"], "worker"), *states])
     if counts["overdue"]:
         return Finding("work", WARN, f"{text}; {counts['overdue']} leases ran out and nobody took over: start a worker")
     if counts["doubt"]:

@@ -9,10 +9,11 @@ import click
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote, show_jobs
-from aetheris.cli.rows import short_ids
+from aetheris.cli.rows import MORE, short_ids
 from aetheris.cli.screen import Screen, ago
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.system import AsyncSystem
+from aetheris.store.database import default_home
 from aetheris.store.jobs import JobRow
 
 WORDS = [status.word for status in JobStatus]
@@ -26,7 +27,7 @@ STYLES = {"completed": "green", "failed": "red", "parked": "yellow", "running": 
 )
 @click.option("--parked", is_flag=True, help="Only what waits for a person, with the reason.")
 @click.option("--collected", is_flag=True, help="Jobs that left PostgreSQL: still traced and exported, from the lake.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Show this many.")
 @json_option
 def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: bool, limit: int, screen: Screen) -> None:
     """List jobs, newest first.
@@ -44,10 +45,16 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: boo
         _collected(limit, screen)
         return
     statuses = [JobStatus[w.upper()] for w in words]
-    found = with_system(lambda system: system.listing(agent=agent, statuses=statuses, limit=limit))
+
+    async def work(system: AsyncSystem) -> tuple[list[JobRow], str]:
+        rows = await system.listing(agent=agent, statuses=statuses, limit=limit + 1)
+        return rows, _place(system)
+
+    rows, place = with_system(work)
+    found = rows[:limit]
     screen.json([_row(r) for r in found])
     if not found:
-        screen.line("no jobs" + (" like that" if agent or statuses else " yet: `aetheris demo` runs some"))
+        screen.line("no jobs like that" if agent or statuses else f"no jobs yet in {place}: `aetheris demo` runs some")
         return
     short = short_ids([r.job for r in found])
     screen.table(
@@ -58,19 +65,23 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: boo
         ],
         right=(3, 4),
     )
+    if len(rows) > limit:
+        screen.line(f"the newest {limit:,}; {MORE}", style="dim")
 
 
 def _parked(agent: str | None, limit: int, screen: Screen) -> None:
     """List what waits for a person: doubts, approvals, pauses, code that differs."""
 
-    async def work(system: AsyncSystem) -> list[tuple[JobRow, str]]:
-        rows = await system.listing(agent=agent, statuses=[JobStatus.PARKED, JobStatus.WAITING], limit=limit)
-        return [(r, await system.why_parked(r)) for r in rows if needs_a_person(r.waits_for)]
+    async def work(system: AsyncSystem) -> tuple[list[tuple[JobRow, str]], bool]:
+        rows = await system.listing(agent=agent, statuses=[JobStatus.PARKED, JobStatus.WAITING], limit=limit + 1)
+        found = [(r, await system.why_parked(r)) for r in rows[:limit] if needs_a_person(r.waits_for)]
+        return found, len(rows) > limit
 
-    found = with_system(work)
+    found, more = with_system(work)
+    among = f"among the newest {limit:,} that wait; {MORE}"
     screen.json([{**_row(r), "waits_for": r.waits_for, "because": why} for r, why in found])
     if not found:
-        screen.line("no job waits for a person")
+        screen.line("no job waits for a person" + (f" {among}" if more else ""))
         return
     short = short_ids([r.job for r, _ in found])
     screen.table(
@@ -78,11 +89,14 @@ def _parked(agent: str | None, limit: int, screen: Screen) -> None:
         [[short[r.job], r.agent, ago(r.updated_at), r.waits_for, why] for r, why in found],
         right=(2,),
     )
+    if more:
+        screen.line(among, style="dim")
 
 
 def _collected(limit: int, screen: Screen) -> None:
     """List the jobs that left the store on record, latest first."""
-    found = with_system(lambda system: system.collected(limit))
+    stones = with_system(lambda system: system.collected(limit + 1))
+    found = stones[:limit]
     screen.json([{**dataclasses.asdict(t), "head_leaf": t.head_leaf.hex()} for t in found])
     if not found:
         screen.line("no job was collected")
@@ -93,7 +107,14 @@ def _collected(limit: int, screen: Screen) -> None:
         for t in found
     ]
     screen.table(["JOB", "AGENT", "EVENTS", "ENDED", "COLLECTED", "KEY"], rows, right=(2,))
+    if len(stones) > limit:
+        screen.line(f"the newest {limit:,}; {MORE}", style="dim")
     screen.line(f"{len(found)} collected; `aetheris trace` and `aetheris export` read them from the lake", style="dim")
+
+
+def _place(system: AsyncSystem) -> str:
+    """Return where was looked: whoever stands in the wrong folder sees it there."""
+    return str(default_home()) if system.database.embedded is not None else system.database.where
 
 
 def needs_a_person(waits_for: str) -> bool:

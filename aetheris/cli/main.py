@@ -19,7 +19,7 @@ import click
 
 from aetheris import __version__
 from aetheris.cli.screen import Screen, printable
-from aetheris.domain.errors import AetherisError
+from aetheris.domain.errors import AetherisError, Refused
 
 #: command -> where it lives. Loaded when used: `aetheris verify` needs no database driver.
 COMMANDS = {
@@ -101,8 +101,18 @@ def cli(ctx: click.Context, tenant: str, home: Path | None, config_path: Path | 
     if home is not None:
         os.environ["AETHERIS_HOME"] = str(home)
     if config_path is not None:
+        if ctx.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
+            _readable(config_path)
         os.environ["CONFIG_PATH"] = str(config_path)
     ctx.obj = {"tenant": tenant}
+
+
+def _readable(path: Path) -> None:
+    # Here, because whoever reads it later sees CONFIG_PATH alone.
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise Refused(f"{path}: {(error.strerror or str(error)).lower()}; name a file with --config") from None
 
 
 def main() -> NoReturn:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aetheris.cli.rows import cells, short_ids
+from aetheris.cli.rows import MORE, cells, short_ids
 from aetheris.cli.screen import Screen, ago, duration, plural, size
 from aetheris.domain.errors import Refused
 from aetheris.domain.trace import TraceLine
@@ -94,6 +94,8 @@ def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], lim
         ],
         right=(3, 4),
     )
+    if cursor is not None:
+        screen.line(f"the newest {limit:,}; {MORE}", style="dim")
 
 
 def show_trace(api: Api, screen: Screen, job: str) -> None:

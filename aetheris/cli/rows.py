@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from aetheris.cli.screen import duration
 from aetheris.domain.trace import TraceLine
 
+#: Under a list that was cut.
+MORE = "--limit N shows more"
+
 
 def short_ids(ids: Sequence[str], least: int = 6) -> dict[str, str]:
     """Return each id's shortest prefix (of at least `least`) that is unique among `ids`."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from aetheris.cli.connect import with_system
+from aetheris.cli.ending import error_of, result_of, show_ending
 from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote
 from aetheris.cli.remote import submit as send
@@ -59,6 +60,8 @@ def submit(
         send(api, screen, target, value, key)
         return
     agent = _agent(target, modules)
+    if source is None:
+        _needs_no_input(agent)
 
     async def work(system: AsyncSystem) -> tuple[str, JobRecord | None]:
         job = await system.submit(agent, value, key=key, traceparent=os.environ.get("TRACEPARENT", ""))
@@ -74,13 +77,21 @@ def submit(
         screen.line(job)
         screen.json({"job": job})
         return
-    completed = record.row.status is JobStatus.COMPLETED
     screen.line(f"{job} {record.row.status.word}")
-    screen.json({"job": job, "status": record.row.status.word, "result": record.result() if completed else None})
+    show_ending(record, screen)
+    ended = {"result": result_of(record), "error": error_of(record)}
+    screen.json({"job": job, "status": record.row.status.word, **ended})
     if record.row.status is JobStatus.PARKED:
         raise AetherisError(f"job {job[:8]} is parked: `aetheris jobs --parked` says what it waits for")
-    if not completed:
+    if record.row.status is not JobStatus.COMPLETED:
         raise AetherisError(f"job {job[:8]} {record.row.status.word}: `aetheris trace {job[:8]}` shows why")
+
+
+def _needs_no_input(agent: Agent) -> None:
+    try:
+        agent.input_cells(None)
+    except Refused:
+        raise Refused(f"agent {agent.name}: no input was given: name it with -i FILE") from None
 
 
 def _agent(target: str, modules: tuple[str, ...]) -> Agent:

@@ -27,8 +27,10 @@ def token(user: str | None, roles: tuple[str, ...], ttl: str | None, screen: Scr
 
     `aetheris serve --dev-tokens` believes it. The token is a secret while it lives.
 
+    A user may submit, an operator approve and resolve; a token may have several roles.
+
     \b
-    Example:  export AETHERIS_TOKEN=$(aetheris --tenant acme token --role operator --ttl 8h)
+    Example:  export AETHERIS_TOKEN=$(aetheris --tenant acme token --role user --role operator --ttl 8h)
     """
     try:
         seconds = load().config.api.middleware.jwt_timeout if ttl is None else seconds_of(ttl)

@@ -7,19 +7,19 @@ import dataclasses
 import click
 
 from aetheris.cli.connect import with_system
+from aetheris.cli.ending import result_of, show_ending
 from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote, show_trace
 from aetheris.cli.rows import cells
 from aetheris.cli.screen import Screen, duration, plural
 from aetheris.domain.trace import trace as traced
-from aetheris.runtime.record import JobRecord
 
 
 @click.command()
 @click.argument("job")
 @json_option
 def trace(job: str, screen: Screen) -> None:
-    """Show what a job did, in order. The start of its id is enough.
+    """Show what a job did, in order, and its result. The start of its id is enough.
 
     \b
     Example:  aetheris trace 7kq2
@@ -39,6 +39,7 @@ def trace(job: str, screen: Screen) -> None:
             "status": row.status.word,
             "events": len(record.events),
             "duration_us": int(span * 1e6),
+            "result": result_of(record),
             "lines": [dataclasses.asdict(line) for line in lines],
         }
     )
@@ -48,13 +49,6 @@ def trace(job: str, screen: Screen) -> None:
         style="bold",
     )
     screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))
-    _why(record, screen)
-
-
-def _why(record: JobRecord, screen: Screen) -> None:
-    last = record.events[-1]
-    if last.type == "job_failed":
-        error = record.value(last, "error") or {}
-        screen.line(f"failed because {error.get('kind')}: {error.get('message')}  ({error.get('where')})", style="red")
-    elif last.type == "job_parked":
+    show_ending(record, screen)
+    if (last := record.events[-1]).type == "job_parked":
         screen.line(f"parked: {last.data['reason']}", style="yellow")

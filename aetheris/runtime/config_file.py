@@ -60,12 +60,19 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """Return the configuration in force. Errors: Refused, naming file, line and key."""
     environ = os.environ if environ is None else environ
     found = _find(path, environ)
-    data, lines = ({}, {}) if found is None else _read(found)
+    hint = "CONFIG_PATH" if path is None and environ.get("CONFIG_PATH") else "--config"
+    data, lines = ({}, {}) if found is None else _read(found, hint)
     overridden = _override(data, environ)
     try:
-        return Loaded(Config.model_validate(data), found)
+        loaded = Loaded(Config.model_validate(data), found)
     except ValidationError as error:
         raise Refused(_complaint(error, found, lines, overridden)) from None
+    if loaded.config.dsn:
+        from aetheris.store.database import check_dsn  # brings psycopg, which a file without a DSN doesn't need
+
+        key = "jobstore.dsn"
+        check_dsn(loaded.config.dsn, overridden.get(key) or f"{found}:{lines[tuple(key.split('.'))]}: {key}")
+    return loaded
 
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -86,12 +93,12 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
-    """Return the file as plain values, and the line of each key."""
+def _read(path: Path, hint: str) -> tuple[dict[str, Any], dict[Place, int]]:
+    """Return the file as plain values, and the line of each key. `hint` says where another is named."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise Refused(f"{path}: {(error.strerror or str(error)).lower()}; name a file with --config") from None
+        raise Refused(f"{path}: {(error.strerror or str(error)).lower()}; name a file with {hint}") from None
     if len(data) > FILE_BYTES_LIMIT:
         raise Refused(f"{path}: {len(data):,} bytes, more than {FILE_BYTES_LIMIT:,}")
     try:

@@ -44,14 +44,17 @@ class JobRecord:
         """The events, in order. Errors: Corrupt at the first line that is not canonical."""
         return [events.read(line) for line in self.stored.lines]
 
-    def value(self, event: Event, name: str) -> Any:
-        """Return the value of cell `name` of `event`, or None when it is not there (or erased)."""
+    def value(self, event: Event, name: str, missing: Any = None) -> Any:
+        """Return the value of cell `name` of `event`, or None when it is not there (or erased).
+
+        A part of it that is a cell of its own and not there becomes `missing`.
+        """
         bodies = {
             part: body_value(cell.body)
             for part in event.cells
             if (cell := self.stored.cells.get((event.seq, part))) is not None and cell.body is not None
         }
-        return cells.assemble(name, bodies) if name in bodies else None
+        return cells.assemble(name, bodies, missing) if name in bodies else None
 
     def result(self) -> Any:
         """Return what the job returned, as JSON. Errors: Refused unless it completed."""

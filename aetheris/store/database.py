@@ -50,12 +50,7 @@ class Database:
         """
         dsn = dsn or os.environ.get("AETHERIS_DSN")
         if dsn:
-            try:
-                conninfo.conninfo_to_dict(dsn)
-            except psycopg.ProgrammingError:
-                raise Refused(
-                    "AETHERIS_DSN is not a PostgreSQL connection string (postgresql://user@host/db)"
-                ) from None
+            check_dsn(dsn, "AETHERIS_DSN")
             return cls(dsn)
         running = Embedded(home or default_home()).start()
         return cls(running.dsn("aetheris_admin"), running)
@@ -114,6 +109,14 @@ class Database:
         """Let go of the embedded server; the last process to do so stops it."""
         if self.embedded is not None:
             self.embedded.release()
+
+
+def check_dsn(dsn: str, name: str) -> None:
+    """Hold that `dsn` can be read as a connection string. Errors: Refused, without it: it may hold a password."""
+    try:
+        conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise Refused(f"{name} is not a PostgreSQL connection string (postgresql://user@host/db)") from None
 
 
 def default_home() -> Path:

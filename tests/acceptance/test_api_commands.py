@@ -110,6 +110,8 @@ def test_a_job_from_submit_to_evidence_over_the_api(place: dict[str, Any]) -> No
     assert "self-consistent" in run("verify", "e.zip", code=3)
     second = run("submit", "desk", "-i", "in.json", **there).strip()
     assert "asked to end" in run("cancel", second, **there)
+    assert "the newest 1; --limit N shows more" in run("jobs", "--limit", "1", **there)
+    assert "newest" not in run("jobs", **there)
     assert "not in doubt" in run("resolve", short, "1", "--as", "failed", "--why", "x", code=2, **there)
 
 

@@ -97,6 +97,8 @@ def run(tmp_path: Path) -> Run:
         (["submit", "agents:desk", "-i", "cut.json"], "cut.json: "),
         (["submit", "agents:desk", "-i", "none.json"], "none.json: no such file or directory"),
         (["submit", "agents:desk", "-i", "."], ".: is a directory"),
+        (["submit", "agents:desk"], "agent desk: no input was given: name it with -i FILE"),
+        (["--config", "none.yaml", "jobs"], "none.yaml: no such file or directory; name a file with --config"),
         (["query", "trace/nothing", "--source", str(ROOT / "data/fixtures/clean")], "no query is named"),
         (["query", "trace/jobs", "-p", "x", "--source", str(ROOT / "data/fixtures/clean")], "'x' is not NAME=VALUE"),
         (["query", "--sql", "delete from events", "--source", str(ROOT / "data/fixtures/clean")], "only reads"),
@@ -164,12 +166,16 @@ def test_bad_arguments_leave_no_job_and_a_bad_call_fails_its_job_in_words(
     assert "agent desk: " in told
     assert "cents" in told
     assert json.loads(run("jobs", "--json", code=0, **dsn)) == []
+    assert f"no jobs yet in {database.where}: " in run("jobs", code=0, **dsn)
     assert "zzzz" in run("trace", "zzzz", code=2, **dsn)
     for agent, why in (("clerk", "'refund' is no tool"), ("sloppy", "cents")):
         told = run("submit", f"agents:{agent}", "--wait", code=1, **dsn)
-        assert "failed" in told
+        assert "failed because " in told
+        assert why in told
         job = json.loads(run("jobs", "--json", code=0, **dsn))[0]["job"]
         assert why in run("trace", job, code=0, **dsn)
+    assert "the newest 1; --limit N shows more" in run("jobs", "--limit", "1", code=0, **dsn)
+    assert "newest" not in run("jobs", "--limit", "2", code=0, **dsn)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
@@ -191,7 +197,9 @@ def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, da
     """A path that isn't there, a folder, somebody's file: one line, no part of a file left, none lost."""
     dsn = {"AETHERIS_DSN": database.admin_dsn}
     (tmp_path / "in.json").write_text('{"booking": "4WQ150", "cents": 1}')
-    run("submit", "agents:desk", "-i", "in.json", "--wait", code=0, **dsn)
+    assert run("submit", "agents:desk", "-i", "in.json", "--wait", code=0, **dsn).endswith(
+        'completed\nresult     "paid 1"\n'
+    )
     job = json.loads(run("jobs", "--json", code=0, **dsn))[0]["job"]
     before = sorted(tmp_path.iterdir())
     assert "nothing was written" in run("export", job, "-o", "no/where/e.zip", code=2, **dsn)

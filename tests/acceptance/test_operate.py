@@ -113,3 +113,7 @@ def test_a_cancelled_job_is_retried_as_a_new_one(desk: Desk) -> None:
     again = desk.json("retry", job)
     assert again["retry_of"] == job
     desk.until("signal note", again["job"])
+    desk.until("signal note", desk.json("submit", "desk:rebook", "-i", "cents.json")["job"])
+    assert desk.run("jobs", "--parked", "--limit", "1") == (
+        "no job waits for a person among the newest 1 that wait; --limit N shows more\n"
+    )

@@ -57,6 +57,9 @@ def test_from_end_to_archive(terminal: Keeper) -> None:
     assert terminal.json("seal")["sealed"] == 1
     terminal.run("mirror")
     before = terminal.run("trace", job[:8])
+    assert before.endswith('\nresult     "paid 700"\n')
+    told = terminal.json("trace", job[:8])
+    assert told["result"] == "paid 700"
     terminal.run("export", job[:8], "-o", "before.zip")
     terminal.aged()
     terminal.run("hold", job[:8], "--why", "case 7")
@@ -73,8 +76,11 @@ def test_from_end_to_archive(terminal: Keeper) -> None:
     assert "collected" in terminal.run("jobs", "--collected")
     done = terminal.json("erase", job[:8], "1/input", "--why", "request of today")
     assert done["cells"] == [[1, "input"]]
+    terminal.run("erase", job[:8], f"{told['events']}/result", "--why", "request of today")
+    assert terminal.run("trace", job[:8]).endswith("\nresult     (erased)\n")
+    assert terminal.json("trace", job[:8])["result"] is None
     terminal.run("export", job[:8], "-o", "erased.zip")
-    assert "1 erased on record" in subprocess.run(
+    assert "2 erased on record" in subprocess.run(
         [sys.executable, "-m", "aetheris", "verify", "erased.zip"],
         cwd=terminal.folder, capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip

@@ -155,7 +155,7 @@ def said_by(work: Callable[[], Any]) -> str:
 
 @provokes(
     "can't reach PostgreSQL at …",
-    "AETHERIS_DSN is not a PostgreSQL connection string",
+    "is not a PostgreSQL connection string",
     "AETHERIS_DSN names a server of your own: start and stop it yourself",
     "is too old: Aetheris needs",
 )
@@ -163,7 +163,7 @@ def test_an_address_that_leads_to_no_store(typed: Typed, hear: Hear) -> None:
     """Nobody there, no address at all, not ours to start, and a server of an earlier day."""
     nobody = "postgresql://nobody@127.0.0.1:1/none"
     hear("can't reach PostgreSQL at …", typed("jobs", AETHERIS_DSN=nobody))
-    hear("AETHERIS_DSN is not a PostgreSQL connection string", typed("jobs", AETHERIS_DSN="postgresql://["))
+    hear("is not a PostgreSQL connection string", typed("jobs", AETHERIS_DSN="postgresql://["))
     hear("AETHERIS_DSN names a server of your own: start and stop it yourself", typed("up", AETHERIS_DSN=nobody))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_old_server, args=(listening,), daemon=True).start()
@@ -206,7 +206,10 @@ def test_a_database_that_is_not_fit(typed: Typed, hear: Hear, database: Database
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         bare, latin = (psycopg.conninfo.make_conninfo(database.admin_dsn, dbname=n) for n in ("bare", "latin"))
-        hear("the database has no Aetheris schema: run", typed("doctor", AETHERIS_DSN=bare))
+        looked = typed("doctor", AETHERIS_DSN=bare)
+        hear("the database has no Aetheris schema: run", looked)
+        assert looked.count("has no Aetheris schema") == 1, looked
+        assert "; not looked at: settings, walls, clock, work, retention, snapshots" in looked
         hear("the database's encoding is not UTF8", typed("init", AETHERIS_DSN=latin))
     finally:
         with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
@@ -465,7 +468,7 @@ def test_a_record_or_a_lake_that_is_not_as_it_should_be(
 @provokes(
     "no bearer token",
     "this job is not yours",
-    "which your role has not",
+    "which your role doesn't have",
     "the audit log can't be written, so nothing is answered",
     "collected: it is in the lake, and …",
 )
@@ -485,7 +488,7 @@ def test_answers_of_the_api_that_are_refusals(
             hear("no bearer token", caplog.text)
             hear("this job is not yours", (await client.get(mine, headers=bearer("b"))).text)
             stopped = await client.post(f"{mine}/stop", headers=bearer("default", "auditor"))
-            hear("which your role has not", stopped.text)
+            hear("which your role doesn't have", stopped.text)
             assert (await here.collect()).jobs == 1
             (here.folder / "lake.json").rename(here.folder / "away.json")
             gone = await client.get(f"{mine}/trace", headers=bearer("default"))

@@ -44,6 +44,10 @@ REFUSED = {
         "models:\n  desk: {provider: p, model: m}\n",
         ":2: models.desk.base_url: is not there, and must be",
     ),
+    "a DSN that is none": (
+        "jobstore:\n  dsn: host=db hush\n",
+        ":2: jobstore.dsn is not a PostgreSQL connection string (postgresql://user@host/db)",
+    ),
     "no tokens at all": (
         "rate_limits:\n  llm:\n    p: {tokens_per_minute: 0}\n",
         ":3: rate_limits.llm.p.tokens_per_minute: expected greater",
@@ -108,10 +112,12 @@ def test_a_limit_applies_only_where_it_is_written(tmp_path: Path) -> None:
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     """Working without the limits that someone wrote would be worse than not working."""
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(Refused, match="no such file or directory; name a file with --config"):
         load(tmp_path / "none.yaml", {})
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(Refused, match="no such file or directory; name a file with CONFIG_PATH"):
         load(None, {"CONFIG_PATH": str(tmp_path / "none.yaml")})
+    with pytest.raises(Refused, match=r"^AETHERIS_DSN is not a PostgreSQL connection string"):
+        load(written(tmp_path, "jobstore:\n  dsn: postgresql://in-file\n"), {"AETHERIS_DSN": "nonsense"})
 
 
 def test_a_changed_file_is_seen_and_a_broken_one_refused(tmp_path: Path) -> None:

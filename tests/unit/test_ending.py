@@ -1,0 +1,77 @@
+"""How the command line tells a job's end, and where it looked for jobs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from click.testing import CliRunner
+
+from aetheris.api.access import MATRIX
+from aetheris.cli.ending import SHOWN, error_of, result_of, show_ending
+from aetheris.cli.jobs import _place
+from aetheris.cli.screen import Screen
+from aetheris.cli.token import token
+from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.record import JobRecord
+from aetheris.store.database import Database
+
+
+def ended(value: Any, kind: str = "job_completed", **data: str) -> JobRecord:
+    """A finished job, as far as its end goes."""
+    last = SimpleNamespace(seq=9, type=kind, data=data)
+    status = JobStatus.FAILED if kind == "job_failed" else JobStatus.COMPLETED
+    cells = {(9, "result"): SimpleNamespace(body=b"-")} if kind == "job_completed" else {}
+    return cast(
+        JobRecord,
+        SimpleNamespace(
+            row=SimpleNamespace(status=status), events=[last], erased=(), stored=SimpleNamespace(cells=cells),
+            value=lambda event, name, missing=None: value,
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (ended("a\u202eb\x1b[31m\nc"), 'result     "a\\u202eb\\u001b[31m\\nc"\n'),
+        (ended({"paid": 2**70}), f'result     {{"paid": {2**70}}}\n'),
+        (ended(None), "result     null\n"),
+        (ended("x" * 999), f'result     "{"x" * (SHOWN - 1)}…  (1,001 characters; --json gives all)\n'),
+        (ended(None, continued_as="7kq2dg06b2md"), "result     none of its own: it goes on as job 7kq2dg06\n"),
+        (ended({"kind": "E", "message": "\u202e", "where": "f:1"}, "job_failed"), "failed because E: \\u202e  (f:1)\n"),
+        (ended(None, "job_failed", reason="E"), "failed because E: (erased)\n"),
+    ],
+    ids=["escaped", "big number", "nothing", "long", "continued", "failed", "failed, erased"],
+)  # fmt: skip
+def test_an_end_is_one_line(record: JobRecord, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a stranger's job returned moves no cursor and fills no screen."""
+    show_ending(record, Screen())
+    assert capsys.readouterr().out == said
+
+
+def test_a_job_that_goes_on_or_failed_has_no_result() -> None:
+    """In JSON that is null, beside the error if there is one."""
+    assert result_of(ended("x")) == "x"
+    assert result_of(ended("x", continued_as="7kq2dg06")) is None
+    assert result_of(ended({"kind": "E"}, "job_failed")) is None
+    assert error_of(ended("x")) is None
+
+
+def test_the_place_without_jobs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stands in the wrong folder sees it: the whole path, not `.aetheris`."""
+    monkeypatch.delenv("AETHERIS_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    here = SimpleNamespace(database=Database("", cast(Any, "running")))
+    assert _place(cast(Any, here)) == str(tmp_path / ".aetheris")
+
+
+def test_the_token_in_the_help_may_submit_and_approve() -> None:
+    """It was an operator's, who may not submit."""
+    roles = re.findall(
+        r"--role (\w+)", CliRunner().invoke(token, ["--help"]).output.partition("Example:")[2].splitlines()[0]
+    )
+    assert {"job:create", "tool:execute"} <= set().union(*(MATRIX[role] for role in roles))
