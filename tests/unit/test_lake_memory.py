@@ -28,7 +28,7 @@ def work(number: int) -> int:
 
 
 def held() -> tuple[int, int]:
-    """Return what this process holds after work in threads, beyond before, and what it holds once that is given back."""
+    """Return what this process holds beyond before after work in threads, and once that is given back."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))  # what is loaded once is no matter
         give_back()
