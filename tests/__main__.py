@@ -24,8 +24,7 @@ PARTS: list[tuple[str, list[str]]] = [
     ("evidence", ["tests/evidence", "-n", "2", "--dist", "loadfile"]),
     ("api", ["tests/api", "-n", "2", "--dist", "loadfile"]),
     ("store and races", ["tests/store", "tests/races", "-n", "3", "--dist", "loadfile"]),
-    ("crash", ["tests/crash", "-n", "2", "--dist", "loadfile"]),
-    ("soak", ["tests/soak"]),
+    ("crash and soak", ["tests/crash", "tests/soak", "-n", "3", "--dist", "loadfile"]),
     ("acceptance", ["tests/acceptance", "-n", "3", "--dist", "loadfile"]),
     ("notebooks", ["--nbval", "notebooks", "-p", "no:cacheprovider"]),
 ]
