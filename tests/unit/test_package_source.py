@@ -1,0 +1,61 @@
+"""The checks over an evidence zip, as over a lake: the same queries, the same words for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aetheris.domain.errors import Refused, Unusable
+from aetheris.forensics import library
+from aetheris.forensics.checks import run_checks
+from aetheris.forensics.session import Session
+from aetheris.forensics.source import open_source
+
+PACKAGES = Path(__file__).parents[2] / "data" / "fixtures" / "evidence"
+
+
+@pytest.fixture(params=["clean.zip", "signed.zip"])
+def session(request: pytest.FixtureRequest) -> Session:
+    """A session over a package of the fixtures."""
+    return open_source(PACKAGES / request.param)
+
+
+def test_every_check_runs_over_a_package_and_finds_nothing(session: Session) -> None:
+    """A package is a record like another; what it doesn't carry violates nothing."""
+    with session:
+        results = list(run_checks(session))
+        assert [r.name for r in results] == [q.name for q in library.checks()]
+        assert all(r.passed for r in results), [r.name for r in results if not r.passed]
+
+
+def test_a_package_holds_one_job_with_its_events_cells_and_calls(session: Session) -> None:
+    """What the zip's members say stands in the tables."""
+    with session:
+        events = session.sql("select job_id, seq, line from events order by seq").rows
+        assert len({row["job_id"] for row in events}) == 1
+        assert [row["seq"] for row in events] == list(range(1, len(events) + 1))
+        assert session.sql("select count(*) as n from cells").rows[0]["n"] > 0
+        assert session.sql("select count(*) as n from ledger where status = 'committed'").rows[0]["n"] > 0
+
+
+def test_a_check_of_no_name_is_refused_with_all_names(session: Session) -> None:
+    """Nobody has to guess."""
+    with session, pytest.raises(Refused) as error:
+        list(run_checks(session, ["nope"]))
+    assert all(query.name in str(error.value) for query in library.checks())
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"x" * 5000], ids=["empty", "cut", "something else"])
+def test_what_is_no_package_is_said_in_one_line(tmp_path: Path, data: bytes) -> None:
+    """The file is named, and nothing is guessed from it."""
+    (tmp_path / "e.zip").write_bytes(data)
+    with pytest.raises(Unusable, match=r"e\.zip") as error:
+        open_source(tmp_path / "e.zip")
+    assert "\n" not in str(error.value)
+
+
+def test_where_nothing_is_the_way_to_a_lake_is_said(tmp_path: Path) -> None:
+    """A path mistyped is the commonest mistake."""
+    with pytest.raises(Unusable, match="aetheris mirror"):
+        open_source(tmp_path / "nothing")
