@@ -59,3 +59,24 @@ def test_where_nothing_is_the_way_to_a_lake_is_said(tmp_path: Path) -> None:
     """A path mistyped is the commonest mistake."""
     with pytest.raises(Unusable, match="aetheris mirror"):
         open_source(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "text", ["selec 1", "drop table events", "select 1; select 2", "select nothing_of_ours from events"]
+)
+def test_sql_that_is_no_select_or_names_nothing_is_refused_in_one_line(session: Session, text: str) -> None:
+    """A session only reads, and DuckDB's own words come in one line."""
+    with session, pytest.raises(Refused) as error:
+        session.sql(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_query_or_parameter_of_no_name_is_refused_with_what_there_is(session: Session) -> None:
+    """What was meant stands in the answer."""
+    with session:
+        with pytest.raises(Refused, match="trace/jobs"):
+            session.query("jobs")
+        with pytest.raises(Refused, match="job_id"):
+            session.query("trace/steps", job="x")
+    assert library.get("trace/steps").required == ("job_id",)
+    assert "step" in dict(library.get("trace/steps").columns)
