@@ -63,7 +63,7 @@ class Bounds:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._root = folder, folder.resolve()
         self._within: dict[Path, bool] = {}
 
     def inside(self, path: object) -> Path:
@@ -84,5 +84,5 @@ class Bounds:
 
     def _resolves(self, place: Path) -> bool:
         if place not in self._within:
-            self._within[place] = place.resolve().is_relative_to(self._folder.resolve())
+            self._within[place] = place.resolve().is_relative_to(self._root)
         return self._within[place]

@@ -76,3 +76,14 @@ def test_a_submit_does_not_notify_before_its_commit_is_done(database: Database) 
             await asyncio.gather(hearing, return_exceptions=True)
 
     run(work)
+
+
+def test_a_hint_that_can_not_be_given_is_no_error_of_the_submit(database: Database) -> None:
+    """The job is durable by then: an error would have its caller submit it again."""
+
+    async def work() -> None:
+        async with database.pool("app", 1) as pool:
+            pass  # closed, as where PostgreSQL has gone
+        await announce(pool)
+
+    run(work)
