@@ -51,7 +51,7 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     )
     rate, tenants, replay, timer, many, gone, evidence, table = run("07_acceptance")
     broken = {
-        "rate.hold": (rate, ["starts a second: asked 10 ± 0.2", "starts in any one second: asked at most 12"]),
+        "rate.hold": (rate, ["starts a second: asked 10 ± 0.2", "starts in any one second: asked at most 11"]),
         "tenants.hold": (
             tenants,
             [
