@@ -30,6 +30,8 @@ Role = Literal["app", "worker", "mirror", "keeper"]
 Connection = AsyncConnection[dict[str, Any]]
 
 CONNECT_SECONDS = 10
+#: A pool lets go of one unused connection each time so long has gone by: twelve tenants' bursts leave nothing behind.
+IDLE_SECONDS = 20.0
 OLDEST_SERVER = 15
 _NOT_A_MEMBER = re.compile(r'permission denied to set role "(\w+)"')
 
@@ -96,6 +98,7 @@ class Database:
             self.dsn(role),
             min_size=1,
             max_size=size,
+            max_idle=IDLE_SECONDS,
             kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
             configure=_configure,
             # A connection that PostgreSQL dropped meanwhile (a restart, a fail-over) is replaced unseen.
