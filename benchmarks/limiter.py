@@ -51,6 +51,9 @@ class _NoTurn:
     def line(self) -> dict[str, Any]:
         return {}
 
+    def hold(self, seconds: float) -> None:
+        return None
+
 
 @ae.tool(effect="none")
 async def free(n: int) -> int:

@@ -184,6 +184,7 @@ async def _attempt(
             lost = f"no answer within {tool.timeout_seconds:g} s" if timed_out else f"it raised {type(error).__name__}"
             again = await _in_doubt(engine, step, attempt, lost)
             return None if again is None else 0.0
+        turn.hold(tool.holds(error))
         extra = tool.failure_data(error) | _told_at_end(tool, waited_us, turn, span)
         return _failed(engine, step, attempt, error, began, extra, timed_out=timed_out)
     reach("effect.after")

@@ -3,6 +3,7 @@
     wait      a call joins its budget's queue: round-robin by tenant, then job
     reserve   one task per budget with waiters takes slots (and permits) from the database, some
               ahead, each for the waiter whose turn it is; he sleeps until his slot, and starts
+    amend     what an answer said of tokens used, or of a pause that it wants, moves the budget for all
     put down  waits that are over are written to `limit_waits`, many at once; permits in hand are renewed
 
 The database's clock gives the slots; a worker only sleeps by its offset from
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.1
 RELOAD_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
+#: A far side that names a longer pause is asked again after this, and may name it again.
+HOLD_MOST_SECONDS = 300.0
 
 
 class Limits(Protocol):
@@ -74,7 +77,7 @@ class Limiter:
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self._waits: list[Wait] = []
-        self._corrections: list[tuple[Key, int]] = []
+        self._amends: list[tuple[Callable[[Connection, Key, int], Awaitable[None]], Key, int]] = []
         self._renewed_at = 0.0
 
     def turn(
@@ -214,7 +217,13 @@ class Limiter:
     def correct(self, budget: Budget, tokens: int) -> None:
         """Have `tokens` more (or fewer) taken from a budget than were reserved: what an answer says was used."""
         if tokens and budget.limit.token_ns:
-            self._corrections.append((budget.key, tokens))
+            self._amends.append((store.correct_tokens, budget.key, tokens))
+            budget.wake.set()
+
+    def hold(self, budget: Budget, seconds: float) -> None:
+        """Have no slot given out that comes sooner than `seconds` from now (HOLD_MOST_SECONDS at most)."""
+        if seconds > 0:
+            self._amends.append((store.hold, budget.key, int(min(seconds, HOLD_MOST_SECONDS) * 1e9)))
             budget.wake.set()
 
     # The task of a budget that has waiters.
@@ -238,14 +247,14 @@ class Limiter:
         """Reserve and hand out; return how long to wait before the next round."""
         async with self._lock:
             connection = await self._connected()
-            await self._correct(connection)
+            await self._amend(connection)
             return await self._rounds.run(connection, budget)
 
-    async def _correct(self, connection: Connection) -> None:
-        while self._corrections:
-            key, tokens = self._corrections[0]
-            await store.correct_tokens(connection, key, tokens)
-            del self._corrections[0]
+    async def _amend(self, connection: Connection) -> None:
+        while self._amends:
+            amend, key, by = self._amends[0]
+            await amend(connection, key, by)
+            del self._amends[0]
 
     # The connection, shared by all budgets, one statement at a time.
 
@@ -264,7 +273,7 @@ class Limiter:
         now = asyncio.get_running_loop().time()
         rounds = self._rounds
         renew = bool(rounds.permits) and now - self._renewed_at >= rounds.permit_seconds / 3
-        if not (self._waits or rounds.released or self._corrections or renew):
+        if not (self._waits or rounds.released or self._amends or renew):
             return
         async with self._lock:
             waits, self._waits = self._waits, []
@@ -274,7 +283,7 @@ class Limiter:
                 if renew:
                     await store.renew_permits(connection, self._worker, list(rounds.permits), rounds.permit_seconds)
                     self._renewed_at = now
-                await self._correct(connection)
+                await self._amend(connection)
                 if waits:
                     await store.write_waits(connection, waits)
                 if freed:

@@ -160,6 +160,10 @@ class Tool(Generic[P, R]):
         """Return what the span of an attempt says of it, by OpenTelemetry's names for generative AI."""
         return {"gen_ai.tool.name": self.name, "gen_ai.tool.type": "function", "aetheris.effect": self.effect}
 
+    def holds(self, error: BaseException) -> float:
+        """Return for how many seconds the far side wants no call at all, by what it answered."""
+        return 0.0
+
     def again_after(self, error: BaseException, attempt: int) -> float | None:
         """Return the seconds until the next attempt, or None when this was the last."""
         if attempt > self.retries:

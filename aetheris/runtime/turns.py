@@ -110,6 +110,10 @@ class Turn:
         """Say how many tokens the call really used; until then it counts as those that it reserved."""
         self._limiter.correct(self._budget, tokens - self._tokens)
 
+    def hold(self, seconds: float) -> None:
+        """Let no call of this budget start for so long, in any worker."""
+        self._limiter.hold(self._budget, seconds)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -138,6 +142,9 @@ class FreeTurn:
 
     def used(self, tokens: int) -> None:
         """Nothing counts them here."""
+
+    def hold(self, seconds: float) -> None:
+        """There is no budget to hold: each call waits for itself."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

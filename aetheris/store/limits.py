@@ -152,6 +152,21 @@ async def correct_tokens(connection: Connection, key: Key, tokens: int) -> None:
         )
 
 
+async def hold(connection: Connection, key: Key, ns: int) -> None:
+    """Let the next slot of a budget come no sooner than in `ns` nanoseconds, for every worker.
+
+    Slots that were given out before stay given. A budget that was changed
+    meanwhile is as new: its hold is over.
+    """
+    with translated():
+        await connection.execute(
+            "UPDATE aetheris.rate_limits SET tat_ns = greatest(tat_ns, greatest(interval_ns, 0) * (burst - 1)"
+            " + (extract(epoch FROM clock_timestamp()) * 1e6)::bigint * 1000 + %s)"
+            " WHERE tenant_id = %s AND kind = %s AND name = %s",
+            [ns, key.tenant, key.kind, key.name],
+        )
+
+
 async def give_back(connection: Connection, key: Key, *, tail_ns: int, end_ns: int) -> None:
     """Take back the last `tail_ns` of what was reserved, only if nothing was reserved after `end_ns`."""
     with translated():

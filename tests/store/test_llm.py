@@ -18,6 +18,7 @@ from aetheris.demo.token_run import measure
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import metrics
 from aetheris.runtime.config_file import load
+from aetheris.runtime.limiter import FLUSH_SECONDS
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.replay import replay
 from aetheris.store.database import Database
@@ -216,6 +217,30 @@ def test_a_busy_endpoint_is_asked_again_when_it_says_and_not_before(database: Da
     errors = [record.value(e, "error") for e in record.events if e.data.get("outcome") == "failure"]
     assert [e["kind"] for e in errors] == ["ModelBusy", "ModelDown", "ModelDown"]
     assert "slow down" in errors[0]["message"]
+
+
+@pytest.mark.parametrize("limit", ["requests_per_minute: 6000", "tokens_per_minute: 6000000", "max_concurrent: 5"])
+def test_a_busy_endpoint_is_asked_by_nobody_before_it_says(database: Database, tmp_path: Path, limit: str) -> None:
+    """Retry-After is said to whoever has the key: another job on another worker waits, too, under any limit."""
+    limits = f"rate_limits:\n  llm:\n    local: {{{limit}}}\n"
+
+    async def work() -> None:
+        with ModelServer([refusal(429, "slow down", retry_after="1.5"), *[text("Yes.")] * 2]) as server:
+            async with system_for(database, tmp_path, server.url, limits=limits) as system:
+                worker = await system.start_worker(AGENTS, FAST)
+                first = await system.submit(once, "Well?")
+                while "tool_invocation_finished" not in types(await system.record(first)):
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(2 * FLUSH_SECONDS)
+                second = await system.submit(once, "And you?")
+                await system.start_worker(AGENTS, FAST)
+                worker.stop()
+                for job in (first, second):
+                    assert (await ended(system, job)).result()[0] == "Yes."
+            assert len(server.asked) == 3
+            assert min(a.at for a in server.asked[1:]) - server.asked[0].at >= 1.5
+
+    run(work)
 
 
 def test_what_is_refused_is_asked_once_and_its_key_is_taken_out(database: Database, tmp_path: Path) -> None:

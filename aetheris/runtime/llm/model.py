@@ -21,7 +21,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from aetheris.runtime import config
-from aetheris.runtime.llm.endpoint import Endpoint, ModelDown, ModelFailed
+from aetheris.runtime.llm.endpoint import Endpoint, ModelBusy, ModelDown, ModelFailed
 from aetheris.runtime.llm.replies import Stored
 from aetheris.runtime.tools import Call, Tool
 
@@ -107,6 +107,10 @@ class Llm(Tool[Any, Stored]):
     def used(self, value: Any) -> int:
         """Tokens in and out."""
         return int(value.input_tokens + value.output_tokens)
+
+    def holds(self, error: BaseException) -> float:
+        """Retry-After of a 429 or 503 is said to whoever uses this key, not to one call."""
+        return (error.retry_after_seconds or 0.0) if isinstance(error, ModelBusy) else 0.0
 
     def again_after(self, error: BaseException, attempt: int) -> float | None:
         """As Retry-After says, else after waits that double; never for what is refused."""
