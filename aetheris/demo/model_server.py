@@ -37,9 +37,14 @@ class Said:
 Answer = Callable[[Asked], Said]
 
 
-def text(content: str, *, received: int = 12, made: int = 5) -> Said:
-    """Return an answer in words."""
-    return _message({"role": "assistant", "content": content}, "stop", received, made)
+def text(
+    content: str, *, received: int = 12, made: int = 5, finish: str = "stop", logprobs: Sequence[float] = ()
+) -> Said:
+    """Return an answer in words; `logprobs` of its tokens, where they were asked for."""
+    said = _message({"role": "assistant", "content": content}, finish, received, made)
+    if logprobs:
+        said.body["choices"][0]["logprobs"] = {"content": [{"token": "?", "logprob": each} for each in logprobs]}
+    return said
 
 
 def calls(*asked: tuple[str, Any], received: int = 12, made: int = 5) -> Said:

@@ -9,6 +9,7 @@ import orjson
 
 from aetheris.domain import cells, merkle
 from aetheris.domain.cells import Cell
+from aetheris.domain.decisions import Decisions
 from aetheris.domain.encode import body_value
 from aetheris.domain.errors import Corrupt, Erased
 from aetheris.domain.events import Event
@@ -51,6 +52,8 @@ class History:
         self.first_leased_at = 0
         #: Of the submitter, else of the first hold: where a later one hangs its spans.
         self.traceparent = ""
+        #: The answers of models so far, for their scores; what a snapshot leaves out is not in it.
+        self.decisions = Decisions()
         self.last_at = 0
         #: Events up to here were on record when this worker took the job.
         self.recorded_head = 0
@@ -85,6 +88,7 @@ class History:
         if not events or events[0].type != "job_created" or record.leaves[-1] != head_leaf:
             raise Corrupt(f"job {self.job[:8]}: the stored events do not end at the job's head; run `aetheris check`")
         for event in events:
+            self.decisions.note(event)
             self._index_from(event, checkpoint_seq)
         self.last_at, self.recorded_head, self.last_type = events[-1].at, events[-1].seq, events[-1].type
         return events[0]

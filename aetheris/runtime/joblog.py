@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aetheris.domain import cells, events, ledger, merkle
 from aetheris.domain.cells import Cell
+from aetheris.domain.decisions import Decisions
 from aetheris.domain.encode import line_bytes
 from aetheris.domain.errors import Lost
 from aetheris.domain.events import Event
@@ -104,6 +105,7 @@ class JobLog:
         last_at: int,
         by: str,
         trace: Traced,
+        decisions: Decisions | None = None,
     ) -> None:
         self.tenant, self.job, self.epoch, self.by = tenant, job, epoch, by
         self._journal, self.clock = journal, clock
@@ -112,6 +114,9 @@ class JobLog:
         self.alive_until = float("inf")
         #: The spans of this hold, which its events name.
         self.trace = trace
+        self._decisions = decisions if decisions is not None else Decisions()
+        #: How well the decisions that were ended under this hold are borne out; not durable before `durable()`.
+        self.scores: list[float] = []
         self._batch: Batch | None = None
         self._saved: Saved | None = None
         self._in_flight: Saved | None = None
@@ -164,6 +169,8 @@ class JobLog:
             batch.checkpoint_seq = event.seq
         if (status := STATUS_AFTER.get(type)) is not None and status.terminal:
             batch.status, batch.release = status, True
+        if (ended := self._decisions.note(event)) is not None:
+            self.scores.append(ended.score)
         self._head_seq, self._head_leaf = event.seq, leaf
         return event
 

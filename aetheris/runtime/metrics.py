@@ -26,6 +26,7 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 #: The known buckets, and on to what an alert asks about: jobs live longer than ten seconds.
 LATENCY_BUCKETS = (*DEFAULT_BUCKETS, 60, 300, 600, 3600)
 PARKED_BUCKETS = (10, 60, 300, 600, 1800, 3600, 7200, 14400)
+SCORE_BUCKETS = (0, 20, 40, 60, 80, 100)
 WAIT_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10)
 
 REGISTRY = CollectorRegistry(auto_describe=True)
@@ -83,6 +84,9 @@ LIMIT_WAITS = _histogram(
 LIMIT_REJECTIONS = _counter("rate_limit_rejections_total", "Calls refused: no slot within max_wait.", "type", "name")
 TOOL_CONCURRENT = _gauge("tool_concurrent", "Calls of a tool under way.", "tool")
 LLM_CONCURRENT = _gauge("llm_concurrent", "Calls of a model under way.", "provider")
+DECISIONS = _histogram(
+    "decision_quality_score", "How well the record bears out a model's answer.", "tenant", buckets=SCORE_BUCKETS
+)
 ANOMALIES = _counter("anomaly_detected_total", "Anomalies found in records.", "anomaly_type", "severity")
 SIGNATURES = _counter("signature_verification_total", "Signatures checked.", "result")
 REPLAY_FAILS = _counter("replay_verify_fail_total", "Replays that did not match their record.", "tenant")
@@ -185,6 +189,11 @@ def llm_ended(tenant: str, outcome: str, seconds: float, received: int, made: in
         _of(LLM_TOKENS, "output").inc(made)
     if outcome == "timeout":
         _of(STEP_TIMEOUTS, tenant).inc()
+
+
+def decision_made(tenant: str, score: float) -> None:
+    """An answer of a model, and what was done upon it, is on record: borne out by `score` of 100 points."""
+    _of(DECISIONS, tenant).observe(score)
 
 
 def tool_restored(tenant: str, tool: str) -> None:

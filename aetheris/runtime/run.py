@@ -120,6 +120,7 @@ class Run:
             last_at=history.last_at,
             by=f"worker/{self._worker}",
             trace=trace,
+            decisions=history.decisions,
         )
         log.alive_until = self.alive_until
         try:
@@ -201,6 +202,8 @@ class Run:
         reach("release.before")
         await log.durable()
         reach("release.after")
+        for score in log.scores:
+            metrics.decision_made(self._lease.tenant, score)
         if word in TERMINAL_WORDS:
             seconds = (self._clock.now_us() - self._created_at) / 1e6
             metrics.job_ended(self._lease.tenant, self._agent.name, word, seconds)

@@ -188,6 +188,13 @@ class Job:
         """The trace as a table."""
         return trace_rows(self.trace)
 
+    @property
+    def decisions(self) -> Rows:
+        """How well the record bears out each answer of a model, 0 to 100, and by what (aetheris.domain.decisions)."""
+        answer = self._desk.query("trace/decisions", job_id=self.id)
+        shown = [name for name in answer.table.column_names if name not in ("tenant_id", "job_id")]
+        return Rows(shown, [[row[name] for name in shown] for row in answer.rows if row["tenant_id"] == self.tenant])
+
     def step(self, number: int) -> Step:
         """Return what a step was asked and what it answered, its ledger rows, and the hashes that bind them.
 

@@ -8,6 +8,7 @@ prometheus`; else the release archive from prometheus.io).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -107,6 +108,20 @@ CASES: dict[str, tuple[Series, Series]] = {
     "AnomalyRateHigh": (
         {'anomaly_detected_total{anomaly_type="timing",severity="low"}': "0+7x40"},
         {'anomaly_detected_total{anomaly_type="timing",severity="low"}': "0+5x40"},
+    ),
+    "DecisionQualityLow": (
+        {
+            'decision_quality_score_bucket{tenant="a",le="40.0"}': "0+4x40",
+            'decision_quality_score_bucket{tenant="a",le="60.0"}': "0+6x40",
+            'decision_quality_score_bucket{tenant="a",le="80.0"}': "0+10x40",
+            'decision_quality_score_bucket{tenant="a",le="+Inf"}': "0+10x40",
+        },
+        {
+            'decision_quality_score_bucket{tenant="a",le="40.0"}': "0+4x40",
+            'decision_quality_score_bucket{tenant="a",le="60.0"}': "0+5x40",
+            'decision_quality_score_bucket{tenant="a",le="80.0"}': "0+10x40",
+            'decision_quality_score_bucket{tenant="a",le="+Inf"}': "0+10x40",
+        },
     ),
     "SignatureVerificationFailed": (
         {'signature_verification_total{result="failed"}': "0 0 1+1x40"},
@@ -374,6 +389,24 @@ async def asked_much(system: ae.AsyncSystem) -> None:
         await system.wait(ids, seconds=30)
 
 
+async def guessing(system: ae.AsyncSystem) -> None:
+    """Ten answers that were cut off, upon a call that failed, and then a call that nobody approved."""
+
+    @ae.agent
+    async def alert_guesser(ctx: ae.Context) -> None:
+        with contextlib.suppress(ae.ToolFailed):
+            await ctx.call(alert_tool, fail=True)
+        await ctx.llm("desk", "Well?")
+        await ctx.call(alert_tool, fail=False)
+
+    with ModelServer(lambda asked: text("Yes, sin", finish="length")) as server:
+        model = {"provider": "local", "base_url": server.url, "model": "m"}
+        models = Models(Config.model_validate({"models": {"desk": model}}).models)
+        worker = Worker(system.database, [alert_guesser], on_end=system._on_end, models=models)
+        system._workers[worker] = asyncio.create_task(worker.run())
+        await system.wait([await system.submit(alert_guesser) for _ in range(10)], seconds=30)
+
+
 #: What a scrape in the middle of a cause showed: gauges are low again at its end.
 seen: dict[str, tuple[str, float]] = {}
 
@@ -391,6 +424,7 @@ CAUSES: dict[str, tuple[Cause, bool]] = {
     "ReplayVerifyFailed": (diverging, False),
     "LLMTokenBudgetNearLimit": (asked_much, False),
     "LLMConcurrencyHigh": (asked_much, False),
+    "DecisionQualityLow": (guessing, False),
 }
 
 

@@ -11,6 +11,7 @@ the end the tokens used. Prompt, tool definitions and answer are cells.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from aetheris.domain.decisions import FINISH_REASONS, MODEL_PREFIX
 from aetheris.runtime import config
 from aetheris.runtime.llm.endpoint import Endpoint, ModelBusy, ModelDown, ModelFailed
 from aetheris.runtime.llm.replies import Stored
@@ -52,7 +54,7 @@ class Llm(Tool[Any, Stored]):
         keys = endpoint.keys if endpoint is not None else None
         super().__init__(
             _question,
-            name=f"llm:{name}",
+            name=f"{MODEL_PREFIX}{name}",
             effect="idempotent",
             timeout=timedelta(seconds=keys.timeout) if keys is not None else None,
             retries=keys.retries if keys is not None else 0,
@@ -85,8 +87,11 @@ class Llm(Tool[Any, Stored]):
         return {**data, "reserved_tokens": self.tokens(arguments)}
 
     def end_data(self, value: Any) -> dict[str, Any]:
-        """What it used, by the endpoint's own count."""
-        return {"input_tokens": value.input_tokens, "llm_model": value.model, "output_tokens": value.output_tokens}
+        """What it used, by the endpoint's own count, and how the answer ended."""
+        data = {"input_tokens": value.input_tokens, "llm_model": value.model, "output_tokens": value.output_tokens}
+        # A line is not the place for an endpoint's own words.
+        data["finish_reason"] = value.finish_reason if value.finish_reason in FINISH_REASONS else "other"
+        return data if value.confidence_ppm is None else data | {"confidence_ppm": value.confidence_ppm}
 
     def failure_data(self, error: BaseException) -> dict[str, Any]:
         """HTTP's status, where there was one."""
@@ -204,4 +209,13 @@ def _stored(answer: dict[str, Any], body: dict[str, Any], keys: config.Model) ->
         model=str(answer.get("model") or keys.model),
         input_tokens=known[0],
         output_tokens=known[1],
+        confidence_ppm=_confidence_ppm(choice.get("logprobs")),
     )
+
+
+def _confidence_ppm(logprobs: Any) -> int | None:
+    """Return the geometric mean of the tokens' probabilities, in millionths; None without them."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    found = [token.get("logprob") for token in content if isinstance(token, dict)] if isinstance(content, list) else []
+    known = [float(each) for each in found if isinstance(each, int | float) and each <= 0]
+    return round(math.exp(sum(known) / len(known)) * 1e6) if known and len(known) == len(found) else None

@@ -31,6 +31,8 @@ class Stored(BaseModel):
     model: str
     input_tokens: int
     output_tokens: int
+    #: The mean probability of the answer's tokens in millionths, where the endpoint was asked for logprobs.
+    confidence_ppm: int | None = None
 
 
 class AskedCall(BaseModel):
