@@ -153,7 +153,7 @@ def erase(
     A cell goes with its parts. WAL archives and backups are yours to expire. `aetheris query trace/cells` lists cells.
 
     \b
-    Example:  aetheris erase 7kq2 4/args/passenger/email --why "request of 2026-11-26"
+    Example:  aetheris erase 7kq2 4/args/passenger/email --why "their request"
     """
     if everything == bool(cells):
         raise click.UsageError("name cells as EVENT/NAME, such as 4/args, or give --all")

@@ -51,8 +51,10 @@ def submit(
     A graph:  nodes:
                 seen:  {tool: find_fare, with: {booking: "${input.booking}"}}
                 dear:  {condition: {if: "${seen.price_cents}", above: 50000}}
-                ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h, needs: dear}
-                pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"}, needs: ok}
+                ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h,
+                        needs: dear}
+                pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"},
+                        needs: ok}
     """
     value = read_json(source) if source is not None else None
     if (api := remote()) is not None:
