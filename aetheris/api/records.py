@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
-from typing import Annotated, Any
+import json
+from typing import Annotated
 
+import orjson
 from fastapi import Query
 from starlette.responses import Response
 
@@ -18,8 +20,8 @@ from aetheris.api.service import Absent, Service
 from aetheris.api.shapes import Anything, AuditPage, Callers, EventPage, JobId, Services
 from aetheris.domain.trace import trace as traced
 from aetheris.evidence import Summary, write
+from aetheris.runtime.ending import ending_of
 from aetheris.runtime.export import evidence_source
-from aetheris.runtime.record import JobRecord
 from aetheris.runtime.replay import Replayed, replay
 from aetheris.store import history
 
@@ -51,9 +53,9 @@ async def _archived_events(service: Service, caller: Caller, job: str, after: in
 
 @route("GET", "/api/jobs/{job_id}/trace", needs="trace:view", action="view_trace", response_model=Anything)
 async def trace(job_id: JobId, service: Services, caller: Callers) -> Response:
-    """Read what a job did, in order: one line a call, a wait, a takeover, with its times."""
+    """Read what a job did, in order, with its times, and its `result` (null where it was erased) or why it has none."""
     record = await service.record(caller, job_id)
-    row, told = record.row, record.events
+    row, told, ending = record.row, record.events, ending_of(record)
     return answer(
         {
             "job_id": row.job,
@@ -63,7 +65,9 @@ async def trace(job_id: JobId, service: Services, caller: Callers) -> Response:
             "key": row.key,
             "events": len(told),
             "duration_us": told[-1].at - told[0].at,
-            "because": _because(record),
+            # A result may hold integers beyond 64 bits, which orjson does not write.
+            "result": orjson.Fragment(json.dumps(ending.result)),
+            "ending": {k: v for k, v in dataclasses.asdict(ending).items() if k != "result"},
             "lines": [dataclasses.asdict(line) for line in traced(told)],
         }
     )
@@ -94,15 +98,6 @@ async def evidence(service: Service, caller: Caller, job: str, *, damaged: bool)
     out = io.BytesIO()
     made = await asyncio.to_thread(write, evidence_source(record), out, damaged=damaged)
     return made, out.getvalue()
-
-
-def _because(record: JobRecord) -> dict[str, Any] | None:
-    last = record.events[-1]
-    if last.type == "job_failed":
-        return record.value(last, "error") or {"kind": last.data["reason"], "message": "(erased)", "where": ""}
-    if last.type == "job_parked":
-        return {"kind": "parked", "message": last.data["reason"], "where": ""}
-    return None
 
 
 @route("GET", "/api/jobs/{job_id}/audit-log", needs="audit:view", action="view_audit", response_model=AuditPage)

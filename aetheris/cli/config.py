@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 import orjson
 
-from aetheris.cli.main import json_option
+from aetheris.cli.main import Listing, json_option
 from aetheris.cli.screen import Screen
 from aetheris.runtime.config_file import load
 
 
-@click.group()
+@click.group(cls=Listing)
 def config() -> None:
     """Look at the configuration: `check` it, or `show` what is in force.
 

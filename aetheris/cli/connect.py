@@ -17,6 +17,7 @@ import click
 from aetheris.domain.errors import Refused
 from aetheris.runtime.config_file import load
 from aetheris.runtime.system import AsyncSystem
+from aetheris.store.database import Database
 
 T = TypeVar("T")
 
@@ -35,6 +36,14 @@ def with_system(work: Callable[[AsyncSystem], Awaitable[T]], *, anywhere: bool =
             return await work(system)
 
     return asyncio.run(opened())
+
+
+def open_database() -> Database:
+    """Return the database that a worker with this configuration works on: of jobstore.dsn, else the embedded one.
+
+    For what needs no tenant of it, or comes before its tables. Errors: Refused, Unreachable.
+    """
+    return Database.open(load().config.dsn)
 
 
 def refuse_over_api() -> None:

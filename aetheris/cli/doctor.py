@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
+from aetheris.cli.connect import open_database
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, plural, size
 from aetheris.domain.errors import AetherisError
 from aetheris.lake import open_lake
+from aetheris.runtime.config import Model
 from aetheris.runtime.config_file import load
 from aetheris.runtime.llm.model import Models
 from aetheris.store import health, snapshots
@@ -54,9 +56,14 @@ def doctor(screen: Screen) -> int:
 async def _look() -> list[Finding]:
     findings = []
     try:
-        database = await asyncio.to_thread(Database.open)
+        models = load().config.models
     except AetherisError as error:
-        return [Finding("database", BAD, str(error)), *_models(), _disk(), _lake()]
+        # It may name the database: no other is looked at in its place.
+        return [Finding("config", BAD, f"{error}; not looked at: the database"), _disk(), _lake()]
+    try:
+        database = await asyncio.to_thread(open_database)
+    except AetherisError as error:
+        return [Finding("database", BAD, str(error)), *_models(models), _disk(), _lake()]
     try:
         looks: list[tuple[str, Callable[[Database], Awaitable[Finding]]]] = [
             ("database", _database),
@@ -77,7 +84,7 @@ async def _look() -> list[Finding]:
                 failed.setdefault(why, []).append(what)
     finally:
         database.close()
-    return [*(_with_others(f, failed.get(f.text, [])[1:]) for f in findings), *_models(), _disk(), _lake()]
+    return [*(_with_others(f, failed.get(f.text, [])[1:]) for f in findings), *_models(models), _disk(), _lake()]
 
 
 def _with_others(finding: Finding, others: list[str]) -> Finding:
@@ -163,11 +170,8 @@ async def _snapshots(database: Database) -> Finding:
     )
 
 
-def _models() -> list[Finding]:
-    try:
-        models = Models(load().config.models)
-    except AetherisError as error:
-        return [Finding("config", BAD, str(error))]
+def _models(keys: Mapping[str, Model]) -> list[Finding]:
+    models = Models(keys)
     names = [offer.removeprefix("llm:") for offer in models.offers]
     lacking = {name: models.get(name).lacking() for name in names}
     return [

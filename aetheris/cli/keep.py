@@ -17,7 +17,7 @@ from aetheris.lake import Lake
 from aetheris.runtime import erasure, keeping
 from aetheris.runtime.archive import compact as compacted
 from aetheris.runtime.archive import erase_in_lake
-from aetheris.runtime.sealing import seal_finished, signer_of
+from aetheris.runtime.sealing import KEY_MISSING, seal_finished, signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import retention
@@ -131,7 +131,10 @@ def gc(place: Path | None, days: int | None, dry_run: bool, screen: Screen) -> N
     kept = {reason: count for reason, count in sorted(done.kept.items()) if count}
     for reason, count in kept.items():
         screen.fact("stays", f"{plural(count, 'job')}: {reason}")
-    screen.json({"dry_run": dry_run, "days": done.days, "jobs": done.jobs, "rows": dict(done.rows), "kept": kept})
+    if done.signatures_unchecked:
+        screen.fact("signatures", f"not looked at: {KEY_MISSING}", style="yellow")
+    told = {"dry_run": dry_run, "days": done.days, "jobs": done.jobs, "rows": dict(done.rows), "kept": kept}
+    screen.json({**told, "signatures_unchecked": done.signatures_unchecked})
 
 
 @click.command()
@@ -150,7 +153,7 @@ def erase(
     A cell goes with its parts. WAL archives and backups are yours to expire. `aetheris query trace/cells` lists cells.
 
     \b
-    Example:  aetheris erase 7kq2 4/args/passenger/email --why "request of 2026-11-26"
+    Example:  aetheris erase 7kq2 4/args/passenger/email --why "their request"
     """
     if everything == bool(cells):
         raise click.UsageError("name cells as EVENT/NAME, such as 4/args, or give --all")

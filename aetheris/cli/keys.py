@@ -11,12 +11,11 @@ import click
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from aetheris.cli.connect import refuse_over_api
-from aetheris.cli.main import json_option
+from aetheris.cli.connect import open_database, refuse_over_api
+from aetheris.cli.main import Listing, json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
 from aetheris.evidence.dsse import new_signer
-from aetheris.store.database import Database
 from aetheris.store.keys import KINDS
 from aetheris.store.keys import rotate as rotated
 from aetheris.store.migrate import migrate
@@ -24,7 +23,7 @@ from aetheris.store.migrate import migrate
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
-@click.group()
+@click.group(cls=Listing)
 def keys() -> None:
     """Make keys that seals are signed with (new), and the deployment's own anew (rotate).
 
@@ -72,7 +71,7 @@ def rotate(kind: str, screen: Screen) -> None:
     Example:  aetheris keys rotate job_id
     """
     refuse_over_api()
-    database = Database.open()
+    database = open_database()
     try:
         asyncio.run(migrate(database))
         number = asyncio.run(rotated(database, kind))

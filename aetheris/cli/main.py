@@ -59,7 +59,17 @@ COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class Listing(click.Group):
+    """A group that lists its commands by the whole first sentence of each; click's own cuts it at the line's end."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list, long sentences wrapped."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1_000)) for name, command in found if command])
+
+
+class _Commands(Listing):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

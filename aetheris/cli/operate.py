@@ -145,7 +145,8 @@ def resolve(job: str, step: int, outcome: str, source: str | None, why: str, wor
     """End the doubt about a call that started and whose end nobody recorded.
 
     \b
-    Example:  aetheris resolve 7kq2 4 --as done --result receipt.json --why "bank statement 2026-11-23, line 4"
+    Example:  aetheris resolve 7kq2 4 --as done --result receipt.json \\
+                  --why "bank statement 2026-11-23, line 4"
     """
     if source is not None and outcome != "done":
         raise click.UsageError(f"--result goes with --as done, not with --as {outcome}")

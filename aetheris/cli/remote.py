@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aetheris.cli.rows import MORE, cells, short_ids
-from aetheris.cli.screen import Screen, ago, duration, plural, size
+from aetheris.cli.rows import MORE, short_ids
+from aetheris.cli.screen import Screen, ago, size
 from aetheris.domain.errors import Refused
-from aetheris.domain.trace import TraceLine
 from aetheris.evidence import format, keep_other_than_package, open_package
 
 if TYPE_CHECKING:
@@ -96,22 +95,6 @@ def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], lim
     )
     if cursor is not None:
         screen.line(f"the newest {limit:,}; {MORE}", style="dim")
-
-
-def show_trace(api: Api, screen: Screen, job: str) -> None:
-    """Show what a job did, as `aetheris trace` does."""
-    told = api.get(f"/api/jobs/{full_id(api, job)}/trace")
-    lines = [TraceLine(**{**line, "states": tuple(line["states"])}) for line in told["lines"]]
-    screen.json({"job": told["job_id"], **{k: v for k, v in told.items() if k not in ("job_id", "because", "key")}})
-    screen.line(
-        f"{told['job_id'][:8]}…  {told['agent']} version {told['agent_version']}  {told['key'] or ''}  "
-        f"{told['status']}  "
-        f"{duration(told['duration_us'] / 1e6)}  {plural(told['events'], 'event')}",
-        style="bold",
-    )
-    screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))
-    if (why := told["because"]) is not None:
-        screen.line(f"{told['status']}: {why['kind']}: {why['message']}", style="yellow")
 
 
 def export(api: Api, screen: Screen, job: str, output: Path | None) -> None:

@@ -6,6 +6,7 @@ control characters and direction marks are escaped.
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,7 +96,7 @@ class Screen:
     def json(self, value: Any) -> None:
         """Print the document, if JSON was asked for."""
         if self.as_json:
-            sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+            sys.stdout.write(_document(value) + "\n")
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Any]:
@@ -107,6 +108,13 @@ class Screen:
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
+
+
+def _document(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # an integer beyond 64 bits, which a job may return
+        return json.dumps(value, default=str, ensure_ascii=False, indent=2)
 
 
 def duration(seconds: float) -> str:

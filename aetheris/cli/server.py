@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from aetheris.cli import starter
-from aetheris.cli.connect import refuse_over_api
+from aetheris.cli.connect import open_database, refuse_over_api
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
 from aetheris.domain.errors import Refused
@@ -39,7 +39,7 @@ def init(folder: Path | None, screen: Screen) -> None:
         return
     refuse_over_api()
     began = time.perf_counter()
-    database = Database.open()
+    database = open_database()
     try:
         applied = asyncio.run(migrate(database))
         where = database.where

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from aetheris.cli.connect import with_system
-from aetheris.cli.ending import error_of, result_of, show_ending
+from aetheris.cli.ending import show_ending
 from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote
 from aetheris.cli.remote import submit as send
@@ -20,6 +20,7 @@ from aetheris.domain.canonical import strict_json
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.ending import ending_of
 from aetheris.runtime.graphs.agent import SUFFIXES, GraphAgent, load
 from aetheris.runtime.record import JobRecord
 from aetheris.runtime.system import AsyncSystem
@@ -50,8 +51,10 @@ def submit(
     A graph:  nodes:
                 seen:  {tool: find_fare, with: {booking: "${input.booking}"}}
                 dear:  {condition: {if: "${seen.price_cents}", above: 50000}}
-                ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h, needs: dear}
-                pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"}, needs: ok}
+                ok:    {approval: "Pay ${seen.price_cents} cents?", expires: 4h,
+                        needs: dear}
+                pay:   {tool: refund, with: {amount_cents: "${seen.price_cents}"},
+                        needs: ok}
     """
     value = read_json(source) if source is not None else None
     if (api := remote()) is not None:
@@ -78,8 +81,9 @@ def submit(
         screen.json({"job": job})
         return
     screen.line(f"{job} {record.row.status.word}")
-    show_ending(record, screen)
-    ended = {"result": result_of(record), "error": error_of(record)}
+    ending = ending_of(record)
+    show_ending(ending, screen)
+    ended = {"result": ending.result, "error": ending.error}
     screen.json({"job": job, "status": record.row.status.word, **ended})
     if record.row.status is JobStatus.PARKED:
         raise AetherisError(f"job {job[:8]} is parked: `aetheris jobs --parked` says what it waits for")

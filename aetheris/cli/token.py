@@ -30,7 +30,7 @@ def token(user: str | None, roles: tuple[str, ...], ttl: str | None, screen: Scr
     A user may submit, an operator approve and resolve; a token may have several roles.
 
     \b
-    Example:  export AETHERIS_TOKEN=$(aetheris --tenant acme token --role user --role operator --ttl 8h)
+    Example:  export AETHERIS_TOKEN=$(aetheris token --role user --role operator)
     """
     try:
         seconds = load().config.api.middleware.jwt_timeout if ttl is None else seconds_of(ttl)

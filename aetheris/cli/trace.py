@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aetheris.cli.connect import with_system
-from aetheris.cli.ending import result_of, show_ending
+from aetheris.cli.ending import show_ending
 from aetheris.cli.main import json_option
-from aetheris.cli.remote import remote, show_trace
+from aetheris.cli.remote import full_id, remote
 from aetheris.cli.rows import cells
 from aetheris.cli.screen import Screen, duration, plural
+from aetheris.domain.trace import TraceLine
 from aetheris.domain.trace import trace as traced
+from aetheris.runtime.ending import Ending, ending_of
+
+if TYPE_CHECKING:
+    from aetheris.forensics.remote import Api
+
+#: What --json gives of a job beside its result and its lines, in this order.
+HEAD = ("job", "agent", "agent_version", "status", "events", "duration_us")
+Told = tuple[dict[str, Any], list[TraceLine], Ending]
 
 
 @click.command()
@@ -24,31 +34,41 @@ def trace(job: str, screen: Screen) -> None:
     \b
     Example:  aetheris trace 7kq2
     """
-    if (api := remote()) is not None:
-        show_trace(api, screen, job)
-        return
-    record = with_system(lambda system: system.record(job))
-    lines = traced(record.events)
-    row = record.row
-    span = (record.events[-1].at - record.events[0].at) / 1e6
+    head, lines, ending = _here(job) if (api := remote()) is None else _there(api, job)
     screen.json(
         {
-            "job": row.job,
-            "agent": row.agent,
-            "agent_version": row.agent_version,
-            "status": row.status.word,
-            "events": len(record.events),
-            "duration_us": int(span * 1e6),
-            "result": result_of(record),
+            **{name: head[name] for name in HEAD},
+            "result": ending.result,
             "lines": [dataclasses.asdict(line) for line in lines],
         }
     )
     screen.line(
-        f"{row.job[:8]}…  {row.agent} version {row.agent_version}  {row.key or ''}  {row.status.word}  "
-        f"{duration(span)}  {plural(len(record.events), 'event')}",
+        f"{head['job'][:8]}…  {head['agent']} version {head['agent_version']}  {head['key'] or ''}  {head['status']}  "
+        f"{duration(head['duration_us'] / 1e6)}  {plural(head['events'], 'event')}",
         style="bold",
     )
     screen.table(["", "", "", "", "", ""], [cells(line) for line in lines], right=(0, 4))
-    show_ending(record, screen)
-    if (last := record.events[-1]).type == "job_parked":
-        screen.line(f"parked: {last.data['reason']}", style="yellow")
+    show_ending(ending, screen)
+    if ending.parked is not None:
+        screen.line(f"parked: {ending.parked}", style="yellow")
+
+
+def _here(job: str) -> Told:
+    record = with_system(lambda system: system.record(job))
+    row, told = record.row, record.events
+    head = {
+        "job": row.job,
+        "agent": row.agent,
+        "agent_version": row.agent_version,
+        "status": row.status.word,
+        "key": row.key,
+        "events": len(told),
+        "duration_us": told[-1].at - told[0].at,
+    }
+    return head, traced(told), ending_of(record)
+
+
+def _there(api: Api, job: str) -> Told:
+    told = api.get(f"/api/jobs/{full_id(api, job)}/trace")
+    lines = [TraceLine(**{**line, "states": tuple(line["states"])}) for line in told["lines"]]
+    return {**told, "job": told["job_id"]}, lines, Ending(result=told["result"], **told["ending"])

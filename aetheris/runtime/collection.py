@@ -57,6 +57,8 @@ class Collected:
     #: not in the lake, signature fails.
     kept: Counter[str] = field(default_factory=Counter)
     vacuumed: bool = False
+    #: A dry run without the key that seals are signed by: some of `jobs` may stay for their signature.
+    signatures_unchecked: bool = False
 
 
 class Collector:

@@ -32,16 +32,18 @@ EVENTS_PER_BATCH = 20_000
 
 log = logging.getLogger(__name__)
 
+KEY_MISSING = (
+    "security.evidence_signing is enabled and there is no key: set AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY "
+    "(`aetheris keys new NAME` makes one)"
+)
+
 
 def signer_of(keys: EvidenceSigning) -> Signer | None:
     """Return who signs seals, or None where signing is off. Errors: Refused, when it is on and no key is given."""
     if not keys.enabled:
         return None
     if keys.private_key_base64 is None:
-        raise Refused(
-            "security.evidence_signing is enabled and there is no key: set AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY "
-            "(`aetheris keys new NAME` makes one)"
-        )
+        raise Refused(KEY_MISSING)
     return made_signer(keys.key_id, keys.private_key_base64.get_secret_value())
 
 

@@ -24,11 +24,11 @@ async def look_up(booking: str) -> str:
     return f"booking {booking}"
 
 @ae.agent(version="1")
-async def desk(ctx: ae.Context, booking: str) -> str:
+async def desk(ctx: ae.Context, booking: str) -> dict:
     await ctx.call(look_up, booking=booking)
     paid = await ctx.wait_signal("paid")
     yes = await ctx.approval("Refund?", role="operator")
-    return f"{paid} {bool(yes)}"
+    return {"paid": paid, "yes": bool(yes)}
 """
 
 
@@ -73,11 +73,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 def test_a_job_from_submit_to_evidence_over_the_api(place: dict[str, Any]) -> None:
-    """submit, jobs, trace, pause, resume, signal, approve, export, verify; and cancel of another."""
+    """submit, jobs, trace, pause, resume, signal, approve, export, verify; and cancel of another.
+
+    What trace shows is what it shows beside the database: a result, beyond 64 bits too, and its erasure.
+    """
     run, folder = place["run"], place["folder"]
     there = {"AETHERIS_URL": place["url"], "AETHERIS_TOKEN": place["tokens"]["acme", "admin"]}
     (folder / "in.json").write_text('"4WQ150"')
-    (folder / "paid.json").write_text("42")
+    (folder / "paid.json").write_text(str(2**70))
     job = run("submit", "desk_agent:desk", "-i", "in.json", "--key", "t1", **there).strip()
     assert run("submit", "desk", "-i", "in.json", "--key", "t1", **there).strip() == job
     short = job[:8]
@@ -102,12 +105,22 @@ def test_a_job_from_submit_to_evidence_over_the_api(place: dict[str, Any]) -> No
         if told["status"] == "completed":
             break
     assert told["status"] == "completed"
-    assert "look_up" in run("trace", short, **there)
+    shown = run("trace", short, **there)
+    assert "look_up" in shown
+    assert shown.endswith(f'\nresult     {{"paid": {2**70}, "yes": true}}\n')
+    assert shown == run("--tenant", "acme", "trace", short)
+    ended = json.loads(run("--tenant", "acme", "trace", short, "--json"))
+    assert told == ended
+    assert ended["result"] == {"paid": 2**70, "yes": True}
     told = run("export", short, "-o", "e.zip", **there)
     assert "self-consistent (unsigned)" in told
     assert "no evidence zip" in run("export", short, "-o", "desk_agent.py", code=2, **there)
     assert (folder / "desk_agent.py").read_text() == AGENT
     assert "self-consistent" in run("verify", "e.zip", code=3)
+    run("--tenant", "acme", "erase", short, f"{ended['events']}/result", "--why", "x")
+    shown = run("trace", short, **there)
+    assert shown.endswith("\nresult     (erased)\n")
+    assert shown == run("--tenant", "acme", "trace", short)
     second = run("submit", "desk", "-i", "in.json", **there).strip()
     assert "asked to end" in run("cancel", second, **there)
     assert "the newest 1; --limit N shows more" in run("jobs", "--limit", "1", **there)

@@ -30,6 +30,10 @@ def test_from_a_new_key_to_exit_0(terminal: Terminal) -> None:
     )
     job = terminal.ran(700)
     assert "there is no key" in terminal.run("seal", code=2)
+    assert "there is no key" in terminal.run("gc", code=2)
+    told = terminal.run("gc", "--dry-run")  # it signs nothing, and says what it could not look at
+    assert "would go   0 jobs" in told
+    assert "signatures not looked at: security.evidence_signing is enabled and there is no key" in told
     terminal.env["AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY"] = "c2VjcmV0"
     told = terminal.run("seal", code=2)
     assert "not an Ed25519 key" in told
@@ -39,6 +43,7 @@ def test_from_a_new_key_to_exit_0(terminal: Terminal) -> None:
     assert private.read_text().strip() not in terminal.run("config", "show")
     terminal.run("export", job[:8], "-o", "e.zip")
     assert "sealed by acme-2026 (given by you)" in terminal.run("verify", "e.zip", "--trust", "acme-2026.pub")
+    assert "signatures" not in terminal.run("gc", "--dry-run")
     assert "not a public key" in terminal.run("verify", "e.zip", "--trust", "aetheris.yaml", code=2)
     assert "can't be read" in terminal.run("verify", "e.zip", "--trust", "nowhere.pub", code=2)
 

@@ -156,3 +156,22 @@ def test_every_command_has_help_with_an_example() -> None:
         assert command is not None
         assert command.help
         assert "Example:" in command.help, name
+
+
+def test_help_fits_eighty_columns_and_nothing_of_it_is_cut() -> None:
+    """click ends a list's long sentences with three dots, and leaves an example as wide as it was written."""
+    import click
+
+    from aetheris.cli.main import cli
+
+    def look(command: click.Command, words: str, above: click.Context | None) -> None:
+        context = click.Context(command, parent=above, info_name=words, terminal_width=80)
+        told = command.get_help(context).partition("\n")[2]  # under the usage, where dots mean "several"
+        assert [line for line in told.splitlines() if len(line) > 80 or line.endswith("...")] == [], words
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                look(below, name, context)
+
+    look(cli, "aetheris", None)

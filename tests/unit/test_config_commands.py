@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import pytest
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from aetheris.cli.main import cli
 from aetheris.runtime.config import Config
+from aetheris.store.errors import Unreachable
 
 SOURCES = Path(__file__).parents[2] / "aetheris"
 
@@ -60,3 +64,23 @@ def test_show_says_what_is_in_force_and_no_secret(tmp_path: Path) -> None:
     assert "worker.concurrency: 100\n" in done.stdout
     assert 'api.middleware.jwt_key: "(set, not shown)"' in done.stdout
     assert "topsecret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [("init",), ("keys", "rotate", "job_id"), ("jobs",), ("doctor",)], ids="-".join)
+def test_a_database_is_the_one_that_the_file_names(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a worker: no embedded one is made beside it, and a file that says nothing sound names none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AETHERIS_DSN", raising=False)
+    monkeypatch.setenv("CONFIG_PATH", "other.yaml")  # so that what --config sets there goes again
+    monkeypatch.setenv("AETHERIS_HOME", str(tmp_path / "home"))
+    (tmp_path / "here.yaml").write_text("jobstore: {dsn: 'postgresql://nobody@127.0.0.1:1/none'}\n")
+    (tmp_path / "broken.yaml").write_text("jobstore: {dns: x}\n")
+    done = CliRunner().invoke(cli, ["--config", "here.yaml", *words])
+    told = done.output if words == ("doctor",) else str(done.exception)
+    assert "can't reach PostgreSQL at 127.0.0.1:1" in told
+    assert words == ("doctor",) or isinstance(done.exception, Unreachable)
+    done = CliRunner().invoke(cli, ["--config", "broken.yaml", *words])
+    assert "broken.yaml:1: jobstore.dns: no such key" in done.output + str(done.exception)
+    assert not (tmp_path / "home").exists()

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from aetheris.api.access import MATRIX
-from aetheris.cli.ending import SHOWN, error_of, result_of, show_ending
+from aetheris.cli.ending import show_ending
 from aetheris.cli.jobs import _place
 from aetheris.cli.screen import Screen
 from aetheris.cli.token import token
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.ending import SHOWN, ending_of
 from aetheris.runtime.record import JobRecord
 from aetheris.store.database import Database
 
@@ -49,16 +50,16 @@ def ended(value: Any, kind: str = "job_completed", **data: str) -> JobRecord:
 )  # fmt: skip
 def test_an_end_is_one_line(record: JobRecord, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What a stranger's job returned moves no cursor and fills no screen."""
-    show_ending(record, Screen())
+    show_ending(ending_of(record), Screen())
     assert capsys.readouterr().out == said
 
 
 def test_a_job_that_goes_on_or_failed_has_no_result() -> None:
     """In JSON that is null, beside the error if there is one."""
-    assert result_of(ended("x")) == "x"
-    assert result_of(ended("x", continued_as="7kq2dg06")) is None
-    assert result_of(ended({"kind": "E"}, "job_failed")) is None
-    assert error_of(ended("x")) is None
+    assert ending_of(ended("x")).result == "x"
+    assert ending_of(ended("x", continued_as="7kq2dg06")).result is None
+    assert ending_of(ended({"kind": "E"}, "job_failed")).result is None
+    assert ending_of(ended("x")).error is None
 
 
 def test_the_place_without_jobs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
