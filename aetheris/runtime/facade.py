@@ -125,7 +125,7 @@ class System:
 
     def seal(self) -> int:
         """Seal the finished jobs that have no seal yet; return how many."""
-        return self._do(keeping.seal(self._core))
+        return self._do(keeping.seal(self._core)).count
 
     def collect(self, *, days: int | None = None, dry_run: bool = False) -> Collected:
         """Take finished jobs older than `days` out of the store, if the lake has them whole. Errors: Refused."""
