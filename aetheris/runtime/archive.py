@@ -79,8 +79,8 @@ class _Merged:
 
 def _merge(lake: Lake, today: int, stop: Callable[[], bool]) -> _Merged:
     done = _Merged()
-    for name in lake.heads(lake.published()):
-        head = lake.heads(lake.published())[name]
+    for name in lake.heads(lake.published()):  # none is stale, or nothing is begun
+        head = lake.head(name)  # as it is now: the mirror went on while the tables before were merged
         for paths in worth_merging(head, lake.folder, today).values():
             if stop():
                 return done
@@ -89,7 +89,7 @@ def _merge(lake: Lake, today: int, stop: Callable[[], bool]) -> _Merged:
             except (Overtaken, Doubtful):
                 # The mirror goes first; what is left is merged the next time.
                 done.later += 1
-                head = lake.heads(lake.published())[name]
+                head = lake.head(name)
                 continue
             head = made.head
             done.partitions += 1
@@ -141,7 +141,7 @@ def _erase(lake: Lake, wanted: erase.Wanted) -> int:
     for name in erase.HOLDERS:
         for attempt in range(TRIES):
             try:
-                made = erase.erase_from(lake.heads(lake.published())[name], lake.folder, wanted)
+                made = erase.erase_from(lake.head(name), lake.folder, wanted)
             except (Overtaken, Doubtful):
                 time.sleep(0.02 * (attempt + 1))
                 continue
