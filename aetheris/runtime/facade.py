@@ -21,9 +21,10 @@ from aetheris.runtime import keeping, tracing
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.collection import Collected
 from aetheris.runtime.held import Settings
+from aetheris.runtime.lookout import at_rest
 from aetheris.runtime.operator import Operator, Outcome
 from aetheris.runtime.record import JobRecord
-from aetheris.runtime.system import AsyncSystem, at_rest
+from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Worker
 from aetheris.store.jobs import JobRow
 
