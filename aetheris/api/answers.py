@@ -25,18 +25,7 @@ def answer(value: Any, status: int = 200) -> Response:
 
 def job_view(r: JobRow) -> dict[str, Any]:
     """Return a job's row as the API shows it."""
-    return {
-        "job_id": r.job,
-        "agent": r.agent,
-        "agent_version": r.agent_version,
-        "status": r.status.word,
-        "events": r.head_seq,
-        "epoch": r.epoch,
-        "key": r.key,
-        "waits_for": r.waits_for,
-        "created_at": r.created_at,
-        "updated_at": r.updated_at,
-    }
+    return {"job_id": r.job, **r.told()}
 
 
 def collected_view(t: Tombstone) -> dict[str, Any]:

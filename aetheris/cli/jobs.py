@@ -52,7 +52,7 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: boo
 
     rows, place = with_system(work)
     found = rows[:limit]
-    screen.json([_row(r) for r in found])
+    screen.json([{"job": r.job, **r.told()} for r in found])
     if not found:
         screen.line("no jobs like that" if agent or statuses else f"no jobs yet in {place}: `aetheris demo` runs some")
         return
@@ -79,7 +79,7 @@ def _parked(agent: str | None, limit: int, screen: Screen) -> None:
 
     found, more = with_system(work)
     among = f"among the newest {limit:,} that wait; {MORE}"
-    screen.json([{**_row(r), "waits_for": r.waits_for, "because": why} for r, why in found])
+    screen.json([{"job": r.job, **r.told(), "because": why} for r, why in found])
     if not found:
         screen.line("no job waits for a person" + (f" {among}" if more else ""))
         return
@@ -120,18 +120,3 @@ def _place(system: AsyncSystem) -> str:
 def needs_a_person(waits_for: str) -> bool:
     """Return whether something in this list of waits ends only by a person's word."""
     return any(not w.startswith(("time", "signal ", "child ")) for w in waits_for.split(", ") if w)
-
-
-def _row(r: JobRow) -> dict[str, object]:
-    return {
-        "job": r.job,
-        "agent": r.agent,
-        "agent_version": r.agent_version,
-        "status": r.status.word,
-        "events": r.head_seq,
-        "epoch": r.epoch,
-        "key": r.key,
-        "waits_for": r.waits_for,
-        "created_at": r.created_at,
-        "updated_at": r.updated_at,
-    }

@@ -17,7 +17,7 @@ from aetheris.lake import Lake
 from aetheris.runtime import erasure, keeping
 from aetheris.runtime.archive import compact as compacted
 from aetheris.runtime.archive import erase_in_lake
-from aetheris.runtime.sealing import KEY_MISSING, seal_finished, signer_of
+from aetheris.runtime.sealing import KEY_MISSING
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import retention
@@ -44,22 +44,12 @@ def seal(screen: Screen) -> int:
     \b
     Example:  aetheris seal
     """
-
-    async def work(system: AsyncSystem) -> tuple[int, list[tuple[str, str]]]:
-        signer = signer_of(system.config.security.evidence_signing)
-        count, broken, more = 0, [], True
-        while more:
-            done = await seal_finished(system.database, by=whoami(), signer=signer)
-            count, more = count + done.count, done.more
-            broken += [(key[1], why) for key, why in done.broken]
-        return count, broken
-
-    count, broken = with_system(work)
-    screen.fact("sealed", plural(count, "job"))
-    for job, why in broken:
+    done = with_system(keeping.seal)
+    screen.fact("sealed", plural(done.count, "job"))
+    for (_, job), why in done.broken:
         screen.line(f"{job[:8]} is not sealed: {why}", style="red")
-    screen.json({"sealed": count, "broken": [{"job": job, "why": why} for job, why in broken]})
-    return 1 if broken else 0
+    screen.json({"sealed": done.count, "broken": [{"job": job, "why": why} for (_, job), why in done.broken]})
+    return 1 if done.broken else 0
 
 
 @click.command()

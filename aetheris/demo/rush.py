@@ -24,7 +24,7 @@ from aetheris.domain.errors import Corrupt
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.rows import Rows
 from aetheris.runtime import heap, keeping
-from aetheris.runtime.system import at_rest
+from aetheris.runtime.lookout import at_rest
 
 LANES = 115
 CALLS = 5

@@ -7,6 +7,10 @@
 
 A query that is a check has the line `-- violation ...`: its rows are its
 violations, none is a pass. Values are bound, never pasted.
+
+What several queries share stands once, as a part: a list of `name as (...)`
+in `parts/`, put in the place of the line `-- include parts/NAME`. A part is no
+query and can't be asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from pathlib import Path
 from aetheris.domain.errors import Refused
 
 _BIND = re.compile(r"\$([a-z_]+)")
+_INCLUDE = re.compile(r"^-- include (parts/[a-z_]+)$", re.MULTILINE)
+_PARTS = "parts"
 _LABELS = ("violation", "binds", "reads", "columns", "blind to")
 
 
@@ -34,7 +40,7 @@ class Query:
 
     @property
     def sha256(self) -> str:
-        """Digest of the file's bytes: which query it was, to the letter."""
+        """Digest of the SQL that runs, its parts put in: which query it was, to the letter."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
@@ -72,8 +78,10 @@ def library() -> dict[str, Query]:
     folder = root()
     found = {}
     for path in sorted(folder.rglob("*.sql")):
+        if path.parent.name == _PARTS:
+            continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        found[name] = read(name, path.read_text(encoding="utf-8"))
+        found[name] = read(name, _whole(folder, path.read_text(encoding="utf-8")))
     return found
 
 
@@ -97,6 +105,11 @@ _ORDER = {
     f"integrity/{n}": i
     for i, n in enumerate(("chain", "gaps", "genesis", "moves", "calls", "doubt", "ledger", "cells"))
 }
+
+
+def _whole(folder: Path, text: str) -> str:
+    """Return the query's text with its parts in their places, so that one text is run, shown and digested."""
+    return _INCLUDE.sub(lambda m: (folder / f"{m[1]}.sql").read_text(encoding="utf-8").rstrip(), text)
 
 
 def read(name: str, text: str) -> Query:

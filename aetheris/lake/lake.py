@@ -64,6 +64,10 @@ class Lake:
         found = index.read(self.folder)
         return Published(found, "" if found is None else hashlib.sha256(found.encode()).hexdigest())
 
+    def head(self, name: str) -> Head:
+        """Return one table's head over the index as it stands. Errors: as `heads`."""
+        return self._heads(self.published(), {name: TABLES[name]})[name]
+
     def heads(self, published: Published) -> dict[str, Head]:
         """Return every table's head, making those that are new.
 
@@ -73,9 +77,12 @@ class Lake:
 
         Errors: Stale, Refused (this store's lake is elsewhere), Overtaken.
         """
+        return self._heads(published, TABLES)
+
+    def _heads(self, published: Published, shapes: Mapping[str, TableShape]) -> dict[str, Head]:
         found: dict[str, Head] = {}
         stale: list[str] = []
-        for name, shape in TABLES.items():
+        for name, shape in shapes.items():
             head, gone = self._load(shape)
             if published.index is None:
                 found[name] = head or tables.make(self.catalog, shape, instead=gone)

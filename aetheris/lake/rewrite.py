@@ -59,6 +59,8 @@ def rewrite(
     Corrupt (a file's bytes are not what they were: it is left as it is).
     """
     known = {f.path: f for f in files_at(head, folder, None, ())}
+    if not known.keys() >= set(paths):
+        raise Overtaken(f"lake table {head.shape.name}: its files are others by now")
     old = [known[path] for path in paths]
     for file in old:
         check_bytes(folder, file)

@@ -78,24 +78,24 @@ class _Merged:
 
 
 def _merge(lake: Lake, today: int, stop: Callable[[], bool]) -> _Merged:
+    # Most files first, whatever their table: a pass that is cut short again and again gets to all of them in time.
+    heads = lake.heads(lake.published())  # none is stale, or nothing is begun
+    waiting = [(name, p) for name, head in heads.items() for p in worth_merging(head, lake.folder, today).values()]
+    waiting.sort(key=lambda each: len(each[1]), reverse=True)
     done = _Merged()
-    for name in lake.heads(lake.published()):
-        head = lake.heads(lake.published())[name]
-        for paths in worth_merging(head, lake.folder, today).values():
-            if stop():
-                return done
-            try:
-                made = rewrite(head, lake.folder, paths)
-            except (Overtaken, Doubtful):
-                # The mirror goes first; what is left is merged the next time.
-                done.later += 1
-                head = lake.heads(lake.published())[name]
-                continue
-            head = made.head
-            done.partitions += 1
-            done.before += len(paths)
-            done.after += len(made.added)
-            done.rows += made.rows
+    for name, paths in waiting:
+        if stop():
+            return done
+        try:
+            made = rewrite(lake.head(name), lake.folder, paths)  # as it is now: the mirror went on meanwhile
+        except (Overtaken, Doubtful):
+            # The mirror goes first; what is left is merged the next time.
+            done.later += 1
+            continue
+        done.partitions += 1
+        done.before += len(paths)
+        done.after += len(made.added)
+        done.rows += made.rows
     return done
 
 
@@ -141,7 +141,7 @@ def _erase(lake: Lake, wanted: erase.Wanted) -> int:
     for name in erase.HOLDERS:
         for attempt in range(TRIES):
             try:
-                made = erase.erase_from(lake.heads(lake.published())[name], lake.folder, wanted)
+                made = erase.erase_from(lake.head(name), lake.folder, wanted)
             except (Overtaken, Doubtful):
                 time.sleep(0.02 * (attempt + 1))
                 continue

@@ -21,9 +21,10 @@ from aetheris.runtime import keeping, tracing
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.collection import Collected
 from aetheris.runtime.held import Settings
+from aetheris.runtime.lookout import at_rest
 from aetheris.runtime.operator import Operator, Outcome
 from aetheris.runtime.record import JobRecord
-from aetheris.runtime.system import AsyncSystem, at_rest
+from aetheris.runtime.system import AsyncSystem
 from aetheris.runtime.worker import Worker
 from aetheris.store.jobs import JobRow
 
@@ -125,7 +126,7 @@ class System:
 
     def seal(self) -> int:
         """Seal the finished jobs that have no seal yet; return how many."""
-        return self._do(keeping.seal(self._core))
+        return self._do(keeping.seal(self._core)).count
 
     def collect(self, *, days: int | None = None, dry_run: bool = False) -> Collected:
         """Take finished jobs older than `days` out of the store, if the lake has them whole. Errors: Refused."""

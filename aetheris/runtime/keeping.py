@@ -7,7 +7,7 @@ from pathlib import Path
 from aetheris.lake import Lake
 from aetheris.runtime.collection import Collected, Collector
 from aetheris.runtime.mirror import Round, mirror_once
-from aetheris.runtime.sealing import seal_finished, signer_of
+from aetheris.runtime.sealing import Sealed, seal_finished, signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store.mirror_rows import MirrorSource
@@ -23,15 +23,17 @@ async def mirror(system: AsyncSystem) -> Round:
         lake.close()
 
 
-async def seal(system: AsyncSystem) -> int:
-    """Seal every finished job that has no seal yet, signed where the configuration says so; return how many."""
-    count, more = 0, True
-    while more:
-        done = await seal_finished(
-            system.database, by=whoami(), signer=signer_of(system.config.security.evidence_signing)
-        )
-        count, more = count + done.count, done.more
-    return count
+async def seal(system: AsyncSystem) -> Sealed:
+    """Seal every finished job that has no seal yet, signed where the configuration says so; return what was done.
+
+    Errors: as `seal_finished`; Refused, where signing is on and no key is given.
+    """
+    signer = signer_of(system.config.security.evidence_signing)
+    done = Sealed(0, (), more=True)
+    while done.more:
+        found = await seal_finished(system.database, by=whoami(), signer=signer)
+        done = Sealed(done.count + found.count, (*done.broken, *found.broken), found.more)
+    return done
 
 
 async def collect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -23,6 +22,7 @@ from aetheris.runtime.held import Settings
 from aetheris.runtime.leaving import leave
 from aetheris.runtime.limiter import Limits
 from aetheris.runtime.llm.model import Models
+from aetheris.runtime.lookout import Lookout
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord, load_record
 from aetheris.runtime.run import End
@@ -66,7 +66,7 @@ class AsyncSystem:
         self.lake = lake or (home or default_home()) / "lake"
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
-        self._ended: dict[str, asyncio.Event] = {}
+        self._lookout = Lookout(self._look)
 
     async def __aenter__(self) -> Self:
         try:
@@ -79,6 +79,7 @@ class AsyncSystem:
             self._pool: AsyncConnectionPool[Connection] = await self._stack.enter_async_context(
                 self.database.pool("app", POOL_SIZE)
             )
+            self._stack.push_async_callback(self._lookout.close)
             async with await self.database.connect("app") as connection:
                 offset = await workers.clock_offset_us(connection)
                 keys = await jobs.job_id_keys(connection)
@@ -227,36 +228,11 @@ class AsyncSystem:
 
     async def wait(self, ids: Sequence[str], *, seconds: float | None = None) -> dict[str, JobStatus]:
         """Return once every job has ended or is parked, or after `seconds`, with each one's status."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        pause = 0.005
-        while True:
-            async with as_tenant(self._pool, self.tenant) as connection:
-                found = await jobs.statuses(connection, self.tenant, ids)
-            left = [job for job in ids if not at_rest(found.get(job))]
-            late = deadline is not None and time.monotonic() >= deadline
-            if not left or late:
-                return found
-            await self._any_end(left, pause if deadline is None else min(pause, deadline - time.monotonic()))
-            pause = min(pause * 1.5, 0.25)
+        return await self._lookout.wait(ids, seconds)
+
+    async def _look(self, ids: Sequence[str]) -> dict[str, JobStatus]:
+        async with as_tenant(self._pool, self.tenant) as connection:
+            return await jobs.statuses(connection, self.tenant, ids)
 
     def _on_end(self, key: JobKey, end: End) -> None:
-        if (event := self._ended.get(key[1])) is not None:
-            event.set()
-
-    async def _any_end(self, ids: Sequence[str], seconds: float) -> None:
-        """Return when one of the jobs ended in a worker of this process, or after `seconds`."""
-        event = asyncio.Event()
-        self._ended.update(dict.fromkeys(ids, event))
-        try:
-            async with asyncio.timeout(max(seconds, 0.001)):
-                await event.wait()
-        except TimeoutError:
-            pass
-        finally:
-            for job in ids:
-                self._ended.pop(job, None)
-
-
-def at_rest(status: JobStatus | None) -> bool:
-    """Return whether a job has ended or is parked."""
-    return status is not None and (status.terminal or status is JobStatus.PARKED)
+        self._lookout.ended(key[1])

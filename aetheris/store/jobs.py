@@ -36,6 +36,20 @@ class JobRow:
     waits_for: str = ""
     capabilities: Sequence[str] = ()
 
+    def told(self) -> dict[str, Any]:
+        """Return what people and programs are told of it, by name; the id comes before it, under the teller's name."""
+        return {
+            "agent": self.agent,
+            "agent_version": self.agent_version,
+            "status": self.status.word,
+            "events": self.head_seq,
+            "epoch": self.epoch,
+            "key": self.key,
+            "waits_for": self.waits_for,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:

@@ -194,12 +194,14 @@ def _old_server(listening: socket.socket) -> None:
 @provokes(
     "the database has no Aetheris schema: run",
     "the database's schema is version …",
+    "the database's migration … is not this release's",
+    "the database lacks migration …",
     "the database's encoding is not UTF8",
     "can't write: …",
     "could lose what was promised; turn it on",
 )
 def test_a_database_that_is_not_fit(typed: Typed, hear: Hear, database: Database) -> None:
-    """Bare, newer, of another encoding, read-only, and one that may forget."""
+    """Bare, another's, newer, of another encoding, read-only, and one that may forget."""
     dsn = {"AETHERIS_DSN": database.admin_dsn}
     with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
         connection.execute("CREATE DATABASE bare")
@@ -222,6 +224,10 @@ def test_a_database_that_is_not_fit(typed: Typed, hear: Hear, database: Database
     hear("can't write: …", said_by(lambda: _submit(database)))
     with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
+        connection.execute("UPDATE aetheris.schema_migrations SET sha256 = repeat('0', 64) WHERE number = 3")
+        hear("the database's migration … is not this release's", typed("init", **dsn))
+        connection.execute("DELETE FROM aetheris.schema_migrations WHERE number = 3")
+        hear("the database lacks migration …", typed("init", **dsn))
         connection.execute("INSERT INTO aetheris.schema_migrations (number, name) VALUES (9999, 'later')")
         connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
     hear("the database's schema is version …", typed("init", **dsn))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from pyiceberg.expressions.visitors import _ManifestEvalVisitor, visit
 from pyiceberg.manifest import ManifestFile
 
 from aetheris.domain.errors import Corrupt, Unusable
-from aetheris.lake import TABLES, open_lake
+from aetheris.lake import TABLES, open_lake, tables
 from aetheris.lake.catalog import LakeCatalog
 from aetheris.lake.sweep import expire, orphans
+from aetheris.lake.tables import load
 from aetheris.runtime.archive import compact
 from aetheris.runtime.housekeeping import Duty, keep
 from aetheris.runtime.mirror import mirror_once
@@ -108,7 +110,9 @@ def test_a_duty_that_fails_is_said_and_tried_again(error: Exception, caplog: pyt
     assert [r.getMessage() for r in caplog.records] == [f"compacted: {error}"]
 
 
-def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(world: World) -> None:
+def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mirror that is to end has 90 s; with a busy machine and many tenants a whole compaction took minutes."""
     many_rounds(world)
     rows = world.mirrored()
@@ -119,10 +123,27 @@ def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(world: W
     again = asyncio.run(compact(world.source, world.lake(), now=LATER))
     assert again.partitions == 4
     assert world.mirrored() == rows
+    read: list[str] = []
+    monkeypatch.setattr(tables, "load", lambda catalog, shape: read.append(shape.name) or load(catalog, shape))
     again = asyncio.run(compact(world.source, world.lake(), now=LATER))
     assert again.partitions == 0
+    # Once to look for what is worth it, once to let go; not all of them for each.
+    assert set(Counter(read).values()) == {2}
     world.write("job-0", 1)
     assert world.mirror().rows["events"] == 1
+    world.assert_equal()
+
+
+def test_a_compaction_that_is_always_cut_short_begins_where_most_files_are(world: World) -> None:
+    """An hour's soak cut each pass short: the tables at its end came to 900 files and were never merged."""
+    many_rounds(world, 3)
+    for _ in range(4):
+        world.write("job-z", 1, tenant="zeta")
+        world.mirror()
+    asked = iter([False, True, True, True])
+    done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked)))
+    assert (done.partitions, done.files_before) == (1, 4)  # zeta's, whose name is last
+    assert sum("zeta" in path for path in files(world)) == 1
     world.assert_equal()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,15 @@ def test_a_query_or_parameter_of_no_name_is_refused_with_what_there_is(session: 
             session.query("trace/steps", job="x")
     assert library.get("trace/steps").required == ("job_id",)
     assert "step" in dict(library.get("trace/steps").columns)
+
+
+@pytest.mark.parametrize("name", ["trace/fold", "integrity/snapshots"])
+def test_a_receipt_covers_the_parts_that_a_query_includes(session: Session, name: str) -> None:
+    """One text is run, shown and digested: a part that was changed is another query."""
+    part = (library.root() / "parts" / "fold.sql").read_text().strip()
+    with session:
+        answer = session.query(name)
+    assert part in answer.sql
+    assert "-- include" not in answer.sql
+    assert answer.receipt.query_sha256 == hashlib.sha256(answer.sql.encode()).hexdigest()
+    assert "parts/fold" not in library.library()
