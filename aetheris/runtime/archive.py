@@ -58,12 +58,12 @@ async def compact(
     today = int((time.time() if now is None else now) // DAY_SECONDS)
     if lake.published().index is None:
         await mirror_once(source, lake)
-    merged = await asyncio.to_thread(_merge, lake, today, stop)
+    merged = await asyncio.to_thread(_merge, lake, today, grace_seconds, stop)
     if merged.partitions:
         await mirror_once(source, lake)
     versions, swept = (0, Swept(0, 0, 0)) if stop() else await asyncio.to_thread(_let_go, lake, grace_seconds)
     return Compacted(
-        merged.partitions, merged.before, merged.after, merged.rows, merged.later, versions, swept,
+        merged.partitions, merged.before, merged.after, merged.rows, merged.later, merged.versions + versions, swept,
         time.monotonic() - began,
     )  # fmt: skip
 
@@ -75,14 +75,19 @@ class _Merged:
     after: int = 0
     rows: int = 0
     later: int = 0
+    versions: int = 0
 
 
-def _merge(lake: Lake, today: int, stop: Callable[[], bool]) -> _Merged:
-    # Most files first, whatever their table: a pass that is cut short again and again gets to all of them in time.
+def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool]) -> _Merged:
+    done = _Merged()
     heads = lake.heads(lake.published())  # none is stale, or nothing is begun
+    if stop():
+        return done
+    # Versions go first: each commit copies them all, and passes that are cut short would leave ever more.
+    done.versions = sweep.expire(heads, lake.folder, older_than_seconds=grace_seconds)
+    # Most files first, whatever their table: so such passes get to all of them in time.
     waiting = [(name, p) for name, head in heads.items() for p in worth_merging(head, lake.folder, today).values()]
     waiting.sort(key=lambda each: len(each[1]), reverse=True)
-    done = _Merged()
     for name, paths in waiting:
         if stop():
             return done

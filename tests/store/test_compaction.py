@@ -24,6 +24,7 @@ from aetheris.lake import TABLES, open_lake, tables
 from aetheris.lake.catalog import LakeCatalog
 from aetheris.lake.sweep import expire, orphans
 from aetheris.lake.tables import load
+from aetheris.runtime import archive
 from aetheris.runtime.archive import compact
 from aetheris.runtime.housekeeping import Duty, keep
 from aetheris.runtime.mirror import mirror_once
@@ -116,7 +117,7 @@ def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(
     """A mirror that is to end has 90 s; with a busy machine and many tenants a whole compaction took minutes."""
     many_rounds(world)
     rows = world.mirrored()
-    asked = iter([False, False, True])
+    asked = iter([False, False, False, True])  # before anything, and before each partition
     done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked, True)))
     assert (done.partitions, done.versions, done.swept.files) == (2, 0, 0)
     assert world.mirrored() == rows
@@ -140,10 +141,26 @@ def test_a_compaction_that_is_always_cut_short_begins_where_most_files_are(world
     for _ in range(4):
         world.write("job-z", 1, tenant="zeta")
         world.mirror()
-    asked = iter([False, True, True, True])
+    asked = iter([False, False, True, True])
     done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked)))
     assert (done.partitions, done.files_before) == (1, 4)  # zeta's, whose name is last
     assert sum("zeta" in path for path in files(world)) == 1
+    world.assert_equal()
+
+
+def test_old_versions_go_also_where_no_merge_comes_to_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full again and again would leave a version for each round, and every commit copies them all."""
+    many_rounds(world)
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive, "rewrite", full)
+    lake = world.lake()
+    assert len(lake.head("events").table.metadata.snapshots) == 6
+    with pytest.raises(OSError, match="No space"):
+        asyncio.run(compact(world.source, lake, now=LATER, grace_seconds=0))
+    assert len(lake.head("events").table.metadata.snapshots) == 1
     world.assert_equal()
 
 
