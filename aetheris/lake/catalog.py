@@ -19,7 +19,8 @@ from pyiceberg.table.metadata import TableMetadata
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from aetheris.domain.errors import Conflict, Unknown, Unusable
-from aetheris.lake import durable, index, layout
+from aetheris.lake import durable, layout
+from aetheris.lake.index import Remembered
 
 NAME = "aetheris"
 NAMESPACE = "aetheris"
@@ -41,7 +42,7 @@ class LakeCatalog(SqlCatalog):
     """SqlCatalog for the lake in `folder`; spares the metadata that `lake.json` names."""
 
     def __init__(self, folder: Path, uri: str) -> None:
-        self.folder = folder
+        self.folder, self.remembered = folder, Remembered(folder)
         properties = {
             "uri": uri,
             "init_catalog_tables": "false",
@@ -61,7 +62,7 @@ class LakeCatalog(SqlCatalog):
         dropped = {log.metadata_file for log in base.metadata_log} - kept
         if dropped:
             with durable.locked(self.folder / layout.LOCK):
-                named = index.read(self.folder)
+                named = self.remembered.read()
                 entries = named.tables.values() if named else ()
                 spared = {location(self.folder, e.metadata) for e in entries if e.metadata}
                 delete_files(io, dropped - spared, METADATA)

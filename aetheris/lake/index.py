@@ -89,16 +89,43 @@ def read(folder: Path) -> Index | None:
     Errors: Unusable (not an index, a newer version, a path that leaves the
     folder), each in one line.
     """
+    data = _bytes(folder)
+    return None if data is None else decode(data, folder)
+
+
+class Remembered:
+    """The index of a lake that this process writes: read at every commit, spelled out when its bytes are others.
+
+    Not for a lake that others may have made: that no path leaves the folder is
+    looked at when it is spelled out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last: tuple[bytes, Index] | None = None
+
+    def read(self) -> Index | None:
+        """Return the index as it stands, the same object while it is the same. Errors: as `read`."""
+        data, last = _bytes(self._folder), self._last
+        if data is None:
+            return None
+        if last is not None and last[0] == data:
+            return last[1]
+        found = decode(data, self._folder)
+        self._last = (data, found)
+        return found
+
+
+def _bytes(folder: Path) -> bytes | None:
     path = folder / layout.INDEX
     try:
         if path.stat().st_size > _BYTES_LIMIT:
             raise Unusable(f"{path}: longer than {_BYTES_LIMIT} bytes, so it is no lake's index")
-        data = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise Unusable(f"{path}: can't be read ({error.strerror})") from None
-    return decode(data, folder)
 
 
 def decode(data: bytes, folder: Path) -> Index:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aetheris.domain.errors import AetherisError, Refused
-from aetheris.lake import durable, index, layout, tables
+from aetheris.lake import durable, layout, tables
 from aetheris.lake.catalog import LakeCatalog, Overtaken, relative
 from aetheris.lake.index import Index
 from aetheris.lake.opened import check_present
@@ -54,6 +54,7 @@ class Lake:
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder = folder.absolute()
         self.catalog = LakeCatalog(self.folder, uri)
+        self._published: Published | None = None
 
     def close(self) -> None:
         """Let go of the catalog."""
@@ -61,8 +62,11 @@ class Lake:
 
     def published(self) -> Published:
         """Return the index as it stands. Errors: Unusable."""
-        found = index.read(self.folder)
-        return Published(found, "" if found is None else hashlib.sha256(found.encode()).hexdigest())
+        found, last = self.catalog.remembered.read(), self._published
+        if last is None or last.index is not found:
+            last = Published(found, "" if found is None else hashlib.sha256(found.encode()).hexdigest())
+            self._published = last
+        return last
 
     def head(self, name: str) -> Head:
         """Return one table's head over the index as it stands. Errors: as `heads`."""

@@ -20,7 +20,7 @@ from pyiceberg.expressions.visitors import _ManifestEvalVisitor, visit
 from pyiceberg.manifest import ManifestFile
 
 from aetheris.domain.errors import Corrupt, Unusable
-from aetheris.lake import TABLES, open_lake, tables
+from aetheris.lake import TABLES, index, open_lake, tables
 from aetheris.lake.catalog import LakeCatalog
 from aetheris.lake.sweep import expire, orphans
 from aetheris.lake.tables import load
@@ -145,6 +145,23 @@ def test_a_compaction_that_is_always_cut_short_begins_where_most_files_are(world
     done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked)))
     assert (done.partitions, done.files_before) == (1, 4)  # zeta's, whose name is last
     assert sum("zeta" in path for path in files(world)) == 1
+    world.assert_equal()
+
+
+def test_an_index_is_spelled_out_once_for_each_that_was_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names every file of the lake, and each commit looks at it: a third of a mirror's time at 1,700 files."""
+    many_rounds(world)
+    spelled: list[bytes] = []
+    decode = index.decode
+    monkeypatch.setattr(index, "decode", lambda data, folder: spelled.append(data) or decode(data, folder))
+    lake = world.lake()
+    assert asyncio.run(compact(world.source, lake, now=LATER)).partitions == 6
+    from_writer = [data for data in spelled if spelled.count(data) > 3]
+    assert not from_writer
+    assert lake.published() is lake.published()
+    world.write("job-0", 1)
+    world.mirror()  # another mirror's: seen at once
+    assert lake.published().index == open_lake(world.folder).index
     world.assert_equal()
 
 
