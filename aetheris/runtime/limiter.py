@@ -121,13 +121,18 @@ class Limiter:
         """Put waits on record, renew permits, look for changed limits; for ever."""
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
-        with contextlib.suppress(Unreachable):
+        with contextlib.suppress(AetherisError):
             async with self._lock:
                 await self._connected()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            with contextlib.suppress(Unreachable):
+            try:
                 await self._put_down()
+            except Unreachable:
+                pass  # the worker says so
+            except AetherisError as error:
+                _log.warning("waits are not on record yet: %s", error)
+                await asyncio.sleep(RELOAD_SECONDS)
             if self._reload is not None and loop.time() - looked_at >= RELOAD_SECONDS:
                 looked_at = loop.time()
                 self._look_for_change(self._reload)
@@ -233,8 +238,9 @@ class Limiter:
             budget.wake.clear()
             try:
                 pause = await self._round(budget)
-            except Unreachable as error:
-                # What an unanswered statement reserved is wasted; its permits are not renewed and run out.
+            except AetherisError as error:
+                # Gone, or full: whoever waits goes on waiting. What an unanswered statement reserved is wasted; its
+                # permits are not renewed and run out.
                 _log.warning("%s", error)
                 await self._drop_connection()
                 pause = RECONNECT_SECONDS
@@ -288,7 +294,7 @@ class Limiter:
                     await store.write_waits(connection, waits)
                 if freed:
                     await store.release_permits(connection, self._worker, freed)
-            except Unreachable:
+            except AetherisError:
                 self._waits[:0], rounds.released[:0] = waits, freed
                 await self._drop_connection()
                 raise

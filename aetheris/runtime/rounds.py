@@ -42,6 +42,8 @@ class Rounds:
         return await (self._one if budget.limit.token_ns else self._many)(connection, budget)
 
     async def _many(self, connection: Connection, budget: Budget) -> float:
+        if not budget.queue:
+            return 0.0  # the last one left while the connection was waited for
         limit = budget.limit
         first, self._number = self._number + 1, self._number + SLOTS_PER_STATEMENT
         grant = await store.reserve(
