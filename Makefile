@@ -9,6 +9,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR: # a venv that could not be made whole is made again, not taken for one
 .PHONY: help demo test docs reference promtool crash soak leaks test-quick lab serve lint bench bench-crash fixtures clean
 
 help:            ## what there is
@@ -80,7 +81,8 @@ clean:           ## remove .venv, caches and the demo's data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Aetheris needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Run: make PYTHON=python3.11 $(MAKECMDGOALS)")'
-	@$(PYTHON) -m venv $(VENV)
+	@# What it says is kept until it fails: a Ctrl-C ends in make's own line, not in a traceback.
+	@trap 'exit 130' INT; said=$$($(PYTHON) -m venv $(VENV) 2>&1) || { echo "$$said" >&2; exit 1; }
 
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the demo needs into $(VENV) (about a minute, once)"

@@ -31,7 +31,7 @@ class Ending:
 
 
 def ending_of(record: JobRecord) -> Ending:
-    """Return how the job ended. Errors: Corrupt when its result is put together wrongly."""
+    """Return how the job ended. Errors: Corrupt when its result was damaged."""
     last = record.events[-1]
     if (successor := last.data.get("continued_as")) is not None:
         return Ending(continued_as=successor)

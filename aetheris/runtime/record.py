@@ -9,7 +9,7 @@ from typing import Any
 
 from aetheris.domain import cells, events
 from aetheris.domain.encode import body_value
-from aetheris.domain.errors import Refused
+from aetheris.domain.errors import Corrupt, Refused
 from aetheris.domain.events import Event
 from aetheris.domain.jobs import JobStatus
 from aetheris.domain.ledger import Transition
@@ -48,13 +48,22 @@ class JobRecord:
         """Return the value of cell `name` of `event`, or None when it is not there (or erased).
 
         A part of it that is a cell of its own and not there becomes `missing`.
+        Errors: Corrupt for a body that is no JSON, or put together wrongly.
         """
         bodies = {
-            part: body_value(cell.body)
+            part: self._body(event.seq, part, cell.body)
             for part in event.cells
             if (cell := self.stored.cells.get((event.seq, part))) is not None and cell.body is not None
         }
         return cells.assemble(name, bodies, missing) if name in bodies else None
+
+    def _body(self, seq: int, name: str, body: bytes) -> Any:
+        try:
+            return body_value(body)
+        except ValueError:
+            raise Corrupt(
+                f"job {self.row.job[:8]}: cell {name} of event {seq} is not JSON; run `aetheris check`"
+            ) from None
 
     def result(self) -> Any:
         """Return what the job returned, as JSON. Errors: Refused unless it completed."""

@@ -12,7 +12,9 @@ import pytest
 
 from aetheris.demo import long_jobs, neighbours, retired, rush, tampering
 from aetheris.demo.tampering import Tampered
+from aetheris.lake import parquet
 from aetheris.runtime.config import Snapshots
+from aetheris.runtime.system import AsyncSystem
 from aetheris.workbench import desk
 
 from .notebook_cells import NOTEBOOKS, flip, in_subprocesses, run
@@ -30,6 +32,7 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     in_subprocesses(monkeypatch, tmp_path / "broken", LIMITER_OFF + NOTHING_ON_RECORD)
     slow_and_without_snapshots(monkeypatch)
     walls, rushed, export = neighbours._walls, rush.run, desk.Job.export
+    compacted, write_table = retired._compacted, parquet.pq.write_table
 
     def forced_no_more(folder: Path) -> str:
         as_superuser(folder / "home", "ALTER TABLE cells NO FORCE ROW LEVEL SECURITY")
@@ -39,7 +42,20 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         export(self, path)
         flip(path, 2_000)
 
+    async def with_copies(system: AsyncSystem) -> int:
+        as_superuser(
+            system.lake.parent,
+            "ALTER TABLE job_tombstones ADD COLUMN copy text DEFAULT repeat('x', 20000)",
+            "ALTER TABLE job_tombstones ALTER COLUMN copy SET STORAGE EXTERNAL",
+        )
+        return await compacted(system)
+
+    def as_it_is(rows: object, sink: object, **given: object) -> None:
+        write_table(rows, sink, **{**given, "compression": "none", "use_dictionary": False})
+
     monkeypatch.setattr(neighbours, "_walls", forced_no_more)
+    monkeypatch.setattr(retired, "_compacted", with_copies)
+    monkeypatch.setattr(parquet.pq, "write_table", as_it_is)
     monkeypatch.setattr(long_jobs, "Snapshots", lambda **given: Snapshots(**{**given, "enabled": False}))
     monkeypatch.setattr(long_jobs, "TIMER_SECONDS_MOST", 1.0)
     monkeypatch.setattr(rush, "CALLS", 12)
@@ -49,7 +65,7 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(
         tampering, "tampered", lambda path: [Tampered("integrity", "nothing was done", path.read_bytes())]
     )
-    rate, tenants, replay, timer, many, gone, evidence, table = run("07_acceptance")
+    rate, tenants, replay, timer, many, gone, month, evidence, table = run("07_acceptance")
     broken = {
         "rate.hold": (rate, ["starts a second: asked 10 ± 0.2", "starts in any one second: asked at most 11"]),
         "tenants.hold": (
@@ -71,6 +87,10 @@ def test_07_everything_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             ],
         ),
         "gone.hold": (gone, ["after 89 days: asked 0, measured 100", "after 100 days: asked 100, measured 0"]),
+        "month.hold": (
+            month,
+            ["the lake grows by: asked less than 10 GB", "PostgreSQL grows by: asked less than 10 GB"],
+        ),
         "evidence.hold": (
             evidence,
             [

@@ -10,6 +10,9 @@ cells.
 from __future__ import annotations
 
 import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,14 @@ from typing import Any
 import psycopg
 import pytest
 
+import aetheris as ae
 from aetheris.demo import fleet, long_jobs, neighbours
 from aetheris.forensics.source import open_source
+from aetheris.runtime.agents import Agent
 from aetheris.runtime.collection import Collected, Collector
+from aetheris.runtime.history import History
 from aetheris.runtime.replay_context import ReplayContextBuilder
+from aetheris.store.append import JobKey
 from aetheris.store.database import Database
 
 from .notebook_cells import FIXTURES, NOTEBOOKS, in_subprocesses, run
@@ -145,9 +152,29 @@ def test_03_a_gate_ajar_a_hole_in_the_audit_and_a_lake_without_walls(
     assert lake.statement.startswith("assert all(seen == [tenant]")
 
 
+@ae.tool(effect="none")
+async def look(n: int) -> dict[str, Any]:
+    """The notebook's reading, with more said than a snapshot can press together."""
+    return {"next": n + 1, "seen": n, "said": os.urandom(300).hex()}
+
+
+def burning_beyond(events: int, to_next_step: Callable[..., Awaitable[int]]) -> Callable[..., Awaitable[int]]:
+    """Let a replay of more events take a second of the processor besides."""
+
+    async def burning(agent: Agent, key: JobKey, record: History) -> int:
+        until = time.process_time() + (record.recorded_head > events)
+        while time.process_time() < until:
+            pass
+        return await to_next_step(agent, key, record)
+
+    return burning
+
+
 def test_04_slow_replays_snapshots_that_are_not_read_and_no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time and work of a takeover, folds that differ, and jobs that stay although they are due."""
+    """Time and work of a takeover, snapshots that are large, folds that differ, and jobs that stay although due."""
     slow_and_without_snapshots(monkeypatch)
+    monkeypatch.setattr(long_jobs, "to_next_step", burning_beyond(9_000, long_jobs.to_next_step))
+    monkeypatch.setattr(long_jobs, "look", look)
     measure = long_jobs.run
     monkeypatch.setattr(long_jobs, "run", lambda folder: measure(folder, (5_000, 10_000), (500, 1_000)))
 
@@ -156,7 +183,7 @@ def test_04_slow_replays_snapshots_that_are_not_read_and_no_collection(monkeypat
 
     monkeypatch.setattr(Collector, "run", nothing)
     other_fold = FIXTURES / "snapshot_of_another_job"
-    slow, work, folds, kept = run(
+    slow, work, size, folds, kept = run(
         "04_replay_and_snapshots",
         before={"folds = lake.folds()": lambda names: names.update(run=replace(names["run"], lake=other_fold))},
         without=["folds.snapshots[0]", "done.table"],
@@ -164,5 +191,7 @@ def test_04_slow_replays_snapshots_that_are_not_read_and_no_collection(monkeypat
     assert "5,000 events, from all of them: asked less than 1 s" in slow.said
     assert "statements" not in slow.said
     assert "events read of 10,000, from a snapshot: asked at most 10, measured 10,00" in work.said
+    assert "an event of 20,000, over one of 5,000: asked less than 2, measured" in work.said
+    assert size.statement.startswith("assert run.bytes_per_event < 250")
     assert folds.statement == "assert folds.all_same, folds.table"
     assert "jobs collected: asked 100, measured 0" in kept.said

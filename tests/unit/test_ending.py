@@ -15,10 +15,13 @@ from aetheris.cli.ending import show_ending
 from aetheris.cli.jobs import _place
 from aetheris.cli.screen import Screen
 from aetheris.cli.token import token
+from aetheris.domain.cells import Cell
+from aetheris.domain.errors import Corrupt
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.ending import SHOWN, ending_of
 from aetheris.runtime.record import JobRecord
 from aetheris.store.database import Database
+from aetheris.store.history import Record
 
 
 def ended(value: Any, kind: str = "job_completed", **data: str) -> JobRecord:
@@ -60,6 +63,21 @@ def test_a_job_that_goes_on_or_failed_has_no_result() -> None:
     assert ending_of(ended("x", continued_as="7kq2dg06")).result is None
     assert ending_of(ended({"kind": "E"}, "job_failed")).result is None
     assert ending_of(ended("x")).error is None
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [(b"{", "job 7kq2dg06: cell result of event 9 is not JSON"), (b'{"$cell": "input"}', "not inside it")],
+)
+def test_a_result_that_was_damaged_is_no_bug(body: bytes, why: str) -> None:
+    """Somebody wrote into the store: the trace says so in one line, here and over the API."""
+    row, last = SimpleNamespace(status=JobStatus.COMPLETED, job="7kq2dg06b2md"), ended(None).events[-1]
+    last = SimpleNamespace(**vars(last), cells={"result": "-"})
+    stored = Record(cells={(9, "result"): Cell(9, "result", b"", body)})
+    record = JobRecord(cast(Any, row), stored, [])
+    record.__dict__["events"] = [last]
+    with pytest.raises(Corrupt, match=why):
+        ending_of(record)
 
 
 def test_the_place_without_jobs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
