@@ -17,7 +17,7 @@ from aetheris.api.problems import Answered
 from aetheris.api.shapes import Anything, Callers, Services
 from aetheris.domain.errors import AetherisError
 from aetheris.domain.jobs import JobStatus
-from aetheris.runtime import metrics
+from aetheris.runtime import exposition
 from aetheris.store import jobs, tenants, walls, workers
 from aetheris.store.errors import translated
 
@@ -57,7 +57,7 @@ async def ready(service: Services) -> Response:
 @route("GET", "/metrics", needs=OPEN, response_class=Plain, responses=_TEXT)
 async def figures() -> Response:
     """Show the API's own figures: none that names a tenant. All of them are on monitoring.prometheus.port."""
-    return Response(metrics.api_exposition(), 200, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(exposition.api_text(), 200, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @route("GET", "/api/openapi.json", needs=OPEN, response_model=Anything)

@@ -25,7 +25,8 @@ from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
 from aetheris.runtime import logs
 from aetheris.runtime.housekeeping import duties, keep
-from aetheris.runtime.mirror import Discrepancy, Round, follow, mirror_once
+from aetheris.runtime.mirror import Round, follow, mirror_once
+from aetheris.runtime.mirror_batch import Discrepancy
 from aetheris.runtime.resource import resource
 from aetheris.runtime.sealing import signer_of
 from aetheris.runtime.submit import whoami

@@ -17,7 +17,7 @@ from aetheris.cli.monitored import monitored
 from aetheris.cli.screen import Screen
 from aetheris.cli.targets import agents, apart, tools
 from aetheris.domain.errors import Unusable
-from aetheris.runtime import heap, metrics
+from aetheris.runtime import exposition, heap
 from aetheris.runtime.config import Prometheus
 from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.held import Settings
@@ -116,7 +116,7 @@ def serve_metrics(keys: Prometheus, port: int | None, *, screen: Screen, default
     asked = port is not None or "port" in keys.model_fields_set
     wanted = port if port is not None else keys.port if asked or default is None else default
     try:
-        server = metrics.serve(wanted, keys.host)[0]
+        server = exposition.serve(wanted, keys.host)[0]
     except Unusable as error:
         if asked:
             raise

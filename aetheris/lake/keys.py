@@ -1,6 +1,6 @@
 """Rows told by key: what the lake has already, what it has and the store lacks.
 
-For the rounds in which transaction ids mean nothing (see runtime/mirror.py).
+For the rounds in which transaction ids mean nothing (see runtime/mirror_batch.py).
 One tenant at a time, in memory: about 250 bytes per row that the lake holds.
 """
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 from pydantic import ValidationError
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.tools import signature_of
+from aetheris.runtime.signature import signature_of
 from aetheris.runtime.values import Shape, explain
 
 

@@ -1,24 +1,18 @@
-"""Metrics by their known names, moved by one call each, served on a port of the worker's own.
+"""Metrics by their known names, moved by one call each; `exposition.py` serves them.
 
 Call what happened (`job_ended(...)`, `rate_limit_waited(...)`); names, labels
 and buckets stand here alone. Labels are bounded: tenants, agents, tools and
-providers, never jobs. Where PROMETHEUS_MULTIPROC_DIR is set before the start,
-several processes count into one folder and any of them serves the sum.
+providers, never jobs.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import prometheus_client as prometheus
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
-
-from aetheris.domain.errors import Unusable
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -248,6 +242,16 @@ def store_sampled(states: dict[str, int], *, backlog: int, stuck: int, live_leas
 # Findings.
 
 
+def snapshot_taken(tenant: str, kind: str) -> None:
+    """A snapshot was written."""
+    SNAPSHOTS.labels(tenant, kind).inc()
+
+
+def snapshot_unsound(tenant: str) -> None:
+    """A stored snapshot was not used: cut, edited, of another place, version or key."""
+    SNAPSHOTS_UNSOUND.labels(tenant).inc()
+
+
 def signature_checked(*, ok: bool) -> None:
     """A signature was verified, or failed to be."""
     _of(SIGNATURES, "success" if ok else "failed").inc()
@@ -280,52 +284,3 @@ def api_denied(status: str) -> None:
 def api_stream(change: int) -> None:
     """A live stream opened (+1) or ended (-1)."""
     API_STREAMS.inc(change)
-
-
-# Serving.
-
-
-def registry() -> CollectorRegistry:
-    """Return what to serve: this process's metrics, or all processes' of the shared folder."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return REGISTRY
-    shared = CollectorRegistry()
-    multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-    return shared
-
-
-def exposition() -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    return prometheus.generate_latest(registry())
-
-
-def api_exposition() -> bytes:
-    """Return the API's own figures alone, in Prometheus' text format: what names no tenant."""
-    own = {family.name for metric in API_OWN for family in metric.describe()}
-
-    class Own:
-        def collect(self) -> Any:
-            return (family for family in registry().collect() if family.name in own)
-
-    return prometheus.generate_latest(Own())
-
-
-def serve(port: int, host: str = "127.0.0.1") -> tuple[WSGIServer, Thread]:
-    """Serve `/metrics` on `port` (0: any free one) until the server's `shutdown`. Errors: Unusable."""
-    try:
-        return prometheus.start_http_server(port, host, registry())
-    except OSError as error:
-        raise Unusable(
-            f"metrics: can't listen on {host}:{port} ({(error.strerror or str(error)).lower()});"
-            " set monitoring.prometheus.port to another, or monitoring.prometheus.enable to false"
-        ) from None
-
-
-def snapshot_taken(tenant: str, kind: str) -> None:
-    """A snapshot was written."""
-    SNAPSHOTS.labels(tenant, kind).inc()
-
-
-def snapshot_unsound(tenant: str) -> None:
-    """A stored snapshot was not used: cut, edited, of another place, version or key."""
-    SNAPSHOTS_UNSOUND.labels(tenant).inc()

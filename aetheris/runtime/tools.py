@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from aetheris.domain.errors import Refused
 from aetheris.runtime.answers import Uncertain
 from aetheris.runtime.sensitive import Plan, plan_of_fields, split
+from aetheris.runtime.signature import signature_of
 from aetheris.runtime.threads import in_thread
 from aetheris.runtime.values import Shape, explain
 
@@ -264,25 +265,6 @@ def _in_thread(fn: Callable[[Call], Any]) -> Callable[[Call], Awaitable[Any]]:
         return await in_thread(fn, call)
 
     return called
-
-
-def signature_of(fn: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
-    """Return the signature and the evaluated hints, `Annotated` kept. Errors: Refused."""
-    try:
-        signature = inspect.signature(fn, eval_str=False)
-        inner = inspect.unwrap(fn)
-        names = {**getattr(inner, "__globals__", {}), **inspect.getclosurevars(inner).nonlocals}
-        hints = {name: eval_hint(hint, names) for name, hint in inspect.get_annotations(inner).items()}
-    except (NameError, TypeError, ValueError) as error:
-        raise Refused(f"{fn.__qualname__}: its type hints can't be read ({error})") from None
-    return signature, hints
-
-
-def eval_hint(hint: Any, names: dict[str, Any]) -> Any:
-    """Return a hint that may be written as a string, evaluated among `names`."""
-    if isinstance(hint, str):
-        return eval(hint, names)  # noqa: S307  the program's own annotation, as typing.get_type_hints evaluates it
-    return type(None) if hint is None else hint
 
 
 def _arguments(

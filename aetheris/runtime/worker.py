@@ -3,7 +3,7 @@
 Tasks of a worker:
     claim      asks for as many jobs as there is room for; at once when told (NOTIFY), else by polling
     heartbeat  one statement for all held jobs, three times a lease; what it doesn't confirm is lost
-    inbox      fetches what was sent to held jobs, when told (NOTIFY) or when a heartbeat says so
+    inbox      fetches what was sent to held jobs, when told (NOTIFY) or when a heartbeat says so (mail.py)
     journal    group commit (journal.py)
     one task per job in hand
 
@@ -24,7 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from aetheris.domain.errors import AetherisError, Conflict, Lost, Refused
+from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime import metrics, threads
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
@@ -34,6 +34,7 @@ from aetheris.runtime.held import Counts, Held, Settings
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter, Limits, Unlimited
 from aetheris.runtime.llm.model import Models
+from aetheris.runtime.mail import Mail
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.run import End, Run
 from aetheris.runtime.sampling import sample_forever
@@ -43,7 +44,7 @@ from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Unreachable
 from aetheris.store.leases import Lease
-from aetheris.store.signals import listen, wake_others
+from aetheris.store.signals import wake_others
 
 _log = logging.getLogger(__name__)
 JOBS_PER_CLAIM = 64
@@ -85,8 +86,7 @@ class Worker:
         self._held: dict[JobKey, Held] = {}
         self._hint = asyncio.Event()
         self._stop = asyncio.Event()
-        self._mail = asyncio.Event()
-        self._wanted: set[JobKey] = set()
+        self._mail = Mail(self._held, self.hint)
         self._keys: dict[int, bytes] = {}
         self._contexts = ReplayContextBuilder({})
         self._snapshotter = Snapshotter(self.settings.snapshot, within_seconds=self.settings.lease_seconds)
@@ -118,8 +118,8 @@ class Worker:
         every: list[Callable[[Connection], Awaitable[None]]] = [
             self._claim_forever,
             self._heartbeat_forever,
-            self._listen_forever,
-            self._inbox_forever,
+            self._mail.listen_forever,
+            self._mail.fetch_forever,
             self._sample_forever,
         ]
         if self.settings.snapshot.enabled:
@@ -171,27 +171,6 @@ class Worker:
             except AetherisError as error:
                 _log.error("%s", error)
             await asyncio.sleep(0.2)
-
-    async def _listen_forever(self, connection: Connection) -> None:
-        async for notice in listen(connection):
-            kind, _, rest = notice.partition(" ")
-            tenant, _, job = rest.partition(" ")
-            if kind == "inbox" and (tenant, job) in self._held:
-                self._wanted.add((tenant, job))
-                self._mail.set()
-            else:
-                self._hint.set()
-
-    async def _inbox_forever(self, connection: Connection) -> None:
-        while True:
-            await self._mail.wait()
-            self._mail.clear()
-            wanted = [key for key in self._wanted if key in self._held]
-            self._wanted.clear()
-            for key, messages in (await inbox.untaken(connection, wanted)).items():
-                if (held := self._held.get(key)) is not None:
-                    with contextlib.suppress(Lost, Conflict):  # its own task hears of that too
-                        held.run.take(messages)
 
     async def _sample_forever(self, connection: Connection) -> None:
         await sample_forever(connection, self.settings.sample_seconds)
@@ -289,9 +268,7 @@ class Worker:
                 [(h.lease.tenant, h.lease.job, h.lease.epoch) for h in asked.values()],
                 self.settings.lease_seconds,
             )
-            self._wanted.update(key for key, wanted in alive.items() if wanted)
-            if self._wanted:
-                self._mail.set()
+            self._mail.ask(key for key, wanted in alive.items() if wanted)
             for key, held in asked.items():
                 if key in alive:
                     held.run.heard(asked_at + self.settings.lease_seconds)

@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import aetheris as ae
 from aetheris.demo.model_server import Asked, ModelServer, Said, text
 from aetheris.domain.limits import Limit
-from aetheris.runtime import metrics
+from aetheris.runtime import exposition, metrics
 from aetheris.runtime.config import Config
 from aetheris.runtime.llm.model import Models
 from aetheris.runtime.worker import Worker
@@ -238,7 +238,7 @@ class Slow:
 def scrape() -> dict[str, tuple[str, float]]:
     """Every sample of this process as a scrape shows it: series -> (kind, value)."""
     found = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(exposition.text().decode()):
         for s in family.samples:
             labels = ",".join(f'{k}="{v}"' for k, v in sorted(s.labels.items()))
             found[f"{s.name.removeprefix('aetheris_')}{{{labels}}}"] = family.type, s.value

@@ -23,7 +23,7 @@ from aetheris.cli.demo import _next as what_next
 from aetheris.cli.lake import told_of
 from aetheris.cli.main import cli
 from aetheris.domain.events import TYPES
-from aetheris.runtime.mirror import Discrepancy
+from aetheris.runtime.mirror_batch import Discrepancy
 from aetheris.store.database import Database
 from aetheris.store.embedded import ADMIN, Embedded
 from tools import reference

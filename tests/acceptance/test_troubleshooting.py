@@ -53,7 +53,7 @@ ELSEWHERE = {
         "store/test_doubt.py::test_a_job_that_began_under_another_version_is_left_alone_unless_accepted"
     ),
     "is configured here; name it under models: in aetheris.yaml": (
-        "store/test_llm.py::test_a_worker_without_the_model_parks_the_job_and_says_what_it_lacks"
+        "store/test_llm_endpoints.py::test_a_worker_without_the_model_parks_the_job_and_says_what_it_lacks"
     ),
     "the world does not confirm its recorded result": (
         "store/test_doubt.py::test_a_result_that_the_world_no_longer_confirms_parks_the_job"
@@ -68,7 +68,7 @@ ELSEWHERE = {
         "store/test_mirror_restored.py::test_a_store_that_counts_backwards_is_told_by_key"
     ),
     "the snapshot at event … is passed over": (
-        "store/test_snapshots.py::test_an_unsound_snapshot_is_passed_over_reported_and_replay_is_right"
+        "store/test_snapshots_unsound.py::test_an_unsound_snapshot_is_passed_over_reported_and_replay_is_right"
     ),
     "another collection is under way: let it end": "store/test_collection.py::test_one_collection_at_a_time",
 }

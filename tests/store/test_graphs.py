@@ -21,7 +21,7 @@ from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.graphs.check import check
 from aetheris.store.database import Database
-from tests.store.test_runtime import crash, run
+from tests.store.job_support import crash, run
 from tests.unit.graph_support import FakeContext, graph_of
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import pytest
 import aetheris as ae
 from aetheris.domain.errors import Unusable
 from aetheris.domain.limits import Limit
-from aetheris.runtime import metrics
+from aetheris.runtime import exposition, metrics
 from aetheris.runtime.worker import Worker
 from aetheris.store import gauges
 from aetheris.store.database import Database
@@ -296,14 +296,14 @@ def test_a_signature_that_was_checked_is_counted_by_its_result() -> None:
 
 def test_a_scrape_shows_what_was_counted_and_a_taken_port_is_said() -> None:
     """The port is the worker's own: two on one machine need two."""
-    server, thread = metrics.serve(0)
+    server, thread = exposition.serve(0)
     try:
         metrics.signature_checked(ok=True)
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         assert 'aetheris_signature_verification_total{result="success"}' in text
         with pytest.raises(Unusable, match=r"metrics: can't listen on .* set monitoring\.prometheus\.port"):
-            metrics.serve(server.server_port)
+            exposition.serve(server.server_port)
     finally:
         server.shutdown()
         server.server_close()
@@ -316,7 +316,7 @@ def test_several_processes_are_served_as_one(tmp_path: Path) -> None:
     env: dict[str, Any] = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for _ in range(3):
         subprocess.run([sys.executable, "-c", code], env=env, check=True)
-    show = "from aetheris.runtime import metrics; print(metrics.exposition().decode())"
+    show = "from aetheris.runtime import exposition; print(exposition.text().decode())"
     said = subprocess.run([sys.executable, "-c", show], env=env, check=True, capture_output=True, text=True).stdout
     assert 'aetheris_lease_conflict_total{tenant="acme"} 3.0' in said
     assert 'aetheris_rate_limit_wait_seconds_count{name="x",type="tool"} 3.0' in said

@@ -10,49 +10,16 @@ from pydantic import BaseModel
 
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
-from aetheris.runtime.record import JobRecord
 from aetheris.store.database import Database
-from tests.store.job_support import run
-
-EFFECTS: list[str] = []
-GATE = asyncio.Event
-HELD: dict[str, asyncio.Event] = {}
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> None:
-    EFFECTS.clear()
-    HELD.clear()
-
-
-@ae.tool
-async def pay(what: str) -> str:
-    """An effect that is counted; waits while someone holds it."""
-    EFFECTS.append(what)
-    if what in HELD:
-        await HELD[what].wait()
-    return f"paid {what}"
-
-
-@ae.tool(effect="none")
-async def look(n: int) -> dict[str, Any]:
-    """A reading."""
-    return {"n": n, "half": n / 2}
-
-
-async def done(system: ae.AsyncSystem, agent: ae.Agent, value: Any = None) -> JobRecord:
-    """Submit, wait for rest, and return the record."""
-    job = await system.submit(agent, value)
-    await system.wait([job], seconds=30)
-    return await system.record(job)
-
-
-async def crash(system: ae.AsyncSystem, worker: ae.Worker) -> None:
-    """End a worker as a kill would: nothing is drained, leases are left to run out."""
-    task = system._workers.pop(worker)
-    worker._held_for_crash = True  # type: ignore[attr-defined]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+from tests.store.job_support import crash, run
+from tests.store.pay_support import (
+    EFFECTS,
+    HELD,
+    done,
+    look,
+    nothing_paid,  # noqa: F401  for every test of this module
+    pay,
+)
 
 
 @ae.agent
@@ -140,107 +107,6 @@ def test_a_replay_sees_the_same_values_in_the_same_order(database: Database) -> 
             live, replayed = seen
             assert len(live) == 2 + 9 * 2
             assert replayed[: len(live)] == live
-
-    run(work)
-
-
-def test_awaiting_anything_but_ctx_is_refused_and_names_the_line(database: Database) -> None:
-    """An await that no record holds can't be replayed."""
-
-    async def work() -> None:
-        async with ae.AsyncSystem(database=database) as system:
-
-            @ae.agent
-            async def sleeper(ctx: ae.Context) -> None:
-                await asyncio.sleep(0)
-
-            await system.start_worker([sleeper])
-            record = await done(system, sleeper)
-            error = record.value(record.events[-1], "error")
-            assert record.row.status is JobStatus.FAILED
-            assert error["kind"] == "Refused"
-            line = sleeper.fn.__code__.co_firstlineno + 2
-            assert f"{__file__}:{line} awaits something other than ctx" in error["message"]
-
-    run(work)
-
-
-@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()], ids=["nan", "set", "object"])
-def test_a_result_that_can_not_be_stored_is_recorded_and_never_run_again(database: Database, value: object) -> None:
-    """The effect happened: that must be on record, whatever the tool returned."""
-
-    async def work() -> None:
-        async with ae.AsyncSystem(database=database) as system:
-
-            @ae.tool
-            async def odd() -> Any:
-                EFFECTS.append("odd")
-                return value
-
-            @ae.agent
-            async def asker(ctx: ae.Context) -> None:
-                await ctx.call(odd)
-
-            await system.start_worker([asker])
-            record = await done(system, asker)
-            assert record.row.status is JobStatus.FAILED
-            assert EFFECTS == ["odd"]
-            assert record.ledger[-1].status == "committed"
-            assert "can't be stored" in record.value(record.events[-1], "error")["message"]
-
-    run(work)
-
-
-def test_code_that_changed_under_a_job_parks_it_and_says_where(database: Database) -> None:
-    """Going on with other code would make a record of something that nobody wrote."""
-
-    async def work() -> None:
-        async with ae.AsyncSystem(database=database) as system:
-            version = [1]
-
-            @ae.agent
-            async def changing(ctx: ae.Context) -> None:
-                if version[0] == 1:
-                    await ctx.call(pay, what="old")
-                else:
-                    await ctx.call(look, n=1)
-                await ctx.sleep(1.2)
-
-            await system.start_worker([changing], ae.Settings(poll_seconds=0.1))
-            job = await system.submit(changing)
-            while (await system.find(job)).status is not JobStatus.WAITING:
-                await asyncio.sleep(0.02)
-            version[0] = 2
-            await system.wait([job], seconds=20)
-            record = await system.record(job)
-            reason = record.events[-1].data["reason"]
-            assert record.row.status is JobStatus.PARKED
-            assert "step 1: the record holds tool pay" in reason
-            assert "the code asks for tool look" in reason
-
-    run(work)
-
-
-def test_other_arguments_at_the_same_place_diverge(database: Database) -> None:
-    """Recomputed under the stored salt: arguments are compared without being kept in the open."""
-
-    async def work() -> None:
-        async with ae.AsyncSystem(database=database) as system:
-            what = ["first"]
-
-            @ae.agent
-            async def changing(ctx: ae.Context) -> None:
-                await ctx.call(pay, what=what[0])
-                await ctx.sleep(1.2)
-
-            await system.start_worker([changing], ae.Settings(poll_seconds=0.1))
-            job = await system.submit(changing)
-            while (await system.find(job)).status is not JobStatus.WAITING:
-                await asyncio.sleep(0.02)
-            what[0] = "second"
-            await system.wait([job], seconds=20)
-            reason = (await system.record(job)).events[-1].data["reason"]
-            assert "with other arguments" in reason
 
     run(work)
 

@@ -10,7 +10,8 @@ from pydantic.errors import PydanticUserError
 
 from aetheris.runtime.graphs.model import Node
 from aetheris.runtime.llm.replies import Reply
-from aetheris.runtime.tools import Tool, signature_of
+from aetheris.runtime.signature import signature_of
+from aetheris.runtime.tools import Tool
 
 if TYPE_CHECKING:
     from aetheris.runtime.graphs.check import Tools
