@@ -14,7 +14,7 @@ from aetheris.cli import doctor
 from aetheris.demo.model_server import Asked, ModelServer, Said, calls, refusal, text
 from aetheris.demo.token_run import measure
 from aetheris.runtime import metrics
-from aetheris.runtime.config_file import load_config
+from aetheris.runtime.config_file import load
 from aetheris.runtime.replay import replay
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, ended, run
@@ -249,9 +249,10 @@ def test_the_doctor_names_a_model_whose_key_is_missing(tmp_path: Path, monkeypat
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONFIG_PATH", raising=False)
-    models = load_config().config.models
+    models = load().config.models
     assert [(f.what, f.state) for f in doctor._models(models)] == [
         ("llm a", "ok"), ("llm b", "ok"), ("llm c", "look"), ("llm d", "ok"),
     ]  # fmt: skip
     monkeypatch.delenv("TEST_MODEL_KEY")
-    assert doctor._models(models)[0].text == "no key for models.a: TEST_MODEL_KEY is not set: jobs that ask it are parked"
+    first = doctor._models(models)[0].text
+    assert first == "no key for models.a: TEST_MODEL_KEY is not set: jobs that ask it are parked"
