@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from aetheris.lake.memory import give_back
+from aetheris.lake.memory import for_a_long_life, give_back
 
 ROWS = 200_000
 
@@ -38,6 +39,38 @@ def held() -> tuple[int, int]:
         after = resident() - before
         give_back()
         return after, resident() - before
+
+
+def rounds(folder: str) -> list[int]:
+    """Return what this process holds after each of six rounds of reading a lake's files in four threads."""
+    for_a_long_life()
+    lines = pa.array([f"{n:0300}" for n in range(4000)])
+    for number in range(24):
+        pq.write_table(pa.table({"line": lines}), f"{folder}/{number}.parquet", compression="zstd")
+
+    def read(_: int) -> int:
+        table = pa.concat_tables([pq.read_table(f"{folder}/{number}.parquet") for number in range(24)])
+        return table.take(pa.array(range(table.num_rows - 1, -1, -1))).num_rows
+
+    found = []
+    for _ in range(6):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read, range(4)))
+        gc.collect()
+        give_back()
+        found.append(resident())
+    return found
+
+
+def test_a_process_for_a_long_life_holds_after_each_round_what_it_held_before(tmp_path: Path) -> None:
+    """The soak: a mirror that came to 230 MB more, in heaps of threads that rested."""
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; from tests.unit.test_lake_memory import rounds; print(*rounds(sys.argv[1]))",
+    ]
+    _, *after = map(int, subprocess.check_output([*words, str(tmp_path)], text=True).split())
+    assert max(after) - min(after) < 5_000_000
 
 
 def test_what_threads_took_for_arrow_is_given_back() -> None:
