@@ -157,6 +157,9 @@ def main() -> NoReturn:
         _debug()
         _say(str(error))
         _leave(error.exit_code)
+    except SystemExit as left:
+        # click catches it first where whoever read the output has closed it (`| head`), and would leave with 1.
+        _leave(0 if isinstance(left.__context__, BrokenPipeError) else left.code if isinstance(left.code, int) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(0)

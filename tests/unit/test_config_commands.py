@@ -37,6 +37,16 @@ def test_check_names_the_line_and_leaves_with_two(tmp_path: Path) -> None:
     assert done.stderr == "aetheris: aetheris.yaml:2: worker.concurency: no such key; did you mean concurrency?\n"
 
 
+def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    """`aetheris config show | head -1` in a script that heeds pipes' exit codes: 1 would say that something broke."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "aetheris", "config", "show"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
