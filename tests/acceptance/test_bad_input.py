@@ -113,6 +113,7 @@ def run(tmp_path: Path) -> Run:
         (["query", "limits/ahead", "--source", str(ROOT / "data/fixtures/clean")], "needs kind and limit"),
         (["fly"], "No such command 'fly'"),
         (["trace"], "Missing argument"),
+        (["hold", "7kq2"], "say why with --why"),
         (["mirror", "--lake"], "requires an argument"),
     ],
     ids=lambda v: " ".join(str(w) for w in v)[:30] if isinstance(v, list) else "",
