@@ -13,6 +13,7 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.lake import lake_folder, lake_option
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen, plural, size
+from aetheris.domain.errors import Refused
 from aetheris.lake import Lake
 from aetheris.runtime import erasure, keeping
 from aetheris.runtime.archive import compact as compacted
@@ -67,6 +68,8 @@ def hold(job: str | None, ending: bool, why: str, screen: Screen) -> None:
     if job is None:
         _holds(screen)
         return
+    if not why.strip():
+        raise Refused('say why with --why "...": it stays on the audit chain')
 
     async def work(system: AsyncSystem) -> tuple[str, bool]:
         found = await _find(system, job)

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,6 +81,14 @@ class _Commands(Listing):
         command: click.Command = getattr(import_module(f"aetheris.cli.{home}"), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click suggests from among the commands that are loaded, and here none is.
+        if args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS, 1)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
@@ -136,6 +145,10 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _say("interrupted; what was committed stays, nothing is half done")
         _leave(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # A group without a command: its message is the help itself, which joined into one line nobody can read.
+        click.echo(error.format_message(), err=True)
+        _leave(2)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         _say(f"{error.format_message()}{where}")
@@ -144,6 +157,9 @@ def main() -> NoReturn:
         _debug()
         _say(str(error))
         _leave(error.exit_code)
+    except SystemExit as left:
+        # click catches it first where whoever read the output has closed it (`| head`), and would leave with 1.
+        _leave(0 if isinstance(left.__context__, BrokenPipeError) else left.code if isinstance(left.code, int) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import click
 
-from aetheris.domain.errors import Refused
+from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.tools import Tool
 
@@ -60,8 +61,18 @@ def _load(name: str, target: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise Refused(
-            f"{target}: no module {error.name!r} here or installed; agents are named as module:agent"
-        ) from None
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise Refused(f"{target}: {type(error).__name__}: {error}") from None
+        asked = error.name is None or f"{name}.".startswith(f"{error.name}.")
+        hint = "agents are named as module:agent" if asked else f"{name} imports it: install it beside Aetheris"
+        raise Refused(f"{target}: no module {error.name!r} here or installed; {hint}") from None
+    except AetherisError:
+        raise
+    except SyntaxError as error:  # its text names file and line
+        raise Refused(f"{target}: SyntaxError: {error}") from None
+    except Exception as error:  # whatever a person's own module may raise, it is no bug of ours
+        raise Refused(f"{target}: {type(error).__name__}: {error}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Return where the person's own code was when it raised, or nothing when none of it ran."""
+    ran = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(os.getcwd())]
+    return f" ({os.path.relpath(ran[-1].filename)}, line {ran[-1].lineno})" if ran else ""

@@ -22,8 +22,9 @@ from aetheris.runtime.config import Prometheus
 from aetheris.runtime.graphs.agent import GraphAgent
 from aetheris.runtime.held import Settings
 from aetheris.runtime.system import AsyncSystem
-from aetheris.runtime.worker import Worker
+from aetheris.runtime.worker import DRAIN_SECONDS, Worker
 
+DRAIN_TOLD_SECONDS = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -127,6 +128,13 @@ def serve_metrics(keys: Prometheus, port: int | None, *, screen: Screen, default
 
 def _stop(worker: Worker, number: int) -> None:
     worker.stop()
+    # Said only to who has to wait: most workers are gone sooner, and who sees nothing presses Ctrl-C again.
+    asyncio.get_running_loop().call_later(
+        DRAIN_TOLD_SECONDS,
+        logging.warning,
+        "draining: calls under way end first, for %.0f s at most; a second signal leaves at once, and them in doubt",
+        DRAIN_SECONDS,
+    )
     for other in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(other, _leave, other)
 

@@ -83,7 +83,8 @@ class Api:
         except urllib.error.HTTPError as error:
             return error.code, error.read(), {}
         except (urllib.error.URLError, OSError, ssl.SSLError) as error:
-            why = getattr(error, "reason", error)
+            cause = getattr(error, "reason", error)
+            why = str(getattr(cause, "strerror", None) or cause).lower()  # without the number of the system's error
             raise Unusable(f"can't reach {self.url} ({why}); is `aetheris serve` running there?") from None
 
 
@@ -101,7 +102,9 @@ def _error(status: int, body: bytes) -> AetherisError:
     try:
         told = str(json.loads(body)["detail"])
     except (ValueError, KeyError, TypeError):
-        told = f"answered {status}"
+        told = (
+            f"whoever is at AETHERIS_URL answered {status}, and not as an Aetheris API does; is it the right address?"
+        )
     match status:
         case 401:
             return Denied(

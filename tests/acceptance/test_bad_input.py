@@ -93,6 +93,8 @@ def run(tmp_path: Path) -> Run:
     [
         (["submit", "agents:nobody"], "agents has no agent 'nobody'; it has desk, clerk, sloppy"),
         (["submit", "nowhere:desk"], "no module 'nowhere' here or installed"),
+        (["worker", "broken"], "broken: NameError: name 'nope' is not defined (broken.py, line 2)"),
+        (["worker", "lacks"], "lacks: no module 'nonesuch' here or installed; lacks imports it: install it"),
         (["worker", "agents:pay"], "agents has no agent 'pay'"),
         (["submit", "agents:desk", "-i", "cut.json"], "cut.json: "),
         (["submit", "agents:desk", "-i", "none.json"], "none.json: no such file or directory"),
@@ -111,6 +113,7 @@ def run(tmp_path: Path) -> Run:
         (["query", "limits/ahead", "--source", str(ROOT / "data/fixtures/clean")], "needs kind and limit"),
         (["fly"], "No such command 'fly'"),
         (["trace"], "Missing argument"),
+        (["hold", "7kq2"], "say why with --why"),
         (["mirror", "--lake"], "requires an argument"),
     ],
     ids=lambda v: " ".join(str(w) for w in v)[:30] if isinstance(v, list) else "",
@@ -118,6 +121,8 @@ def run(tmp_path: Path) -> Run:
 def test_a_mistyped_command_says_what_is_wrong(run: Run, tmp_path: Path, words: list[str], said: str) -> None:
     """Before any database is touched, where none is needed."""
     (tmp_path / "cut.json").write_text('{"booking": "4WQ150", "cents": ')
+    (tmp_path / "broken.py").write_text("import aetheris\nprint(nope)\n")
+    (tmp_path / "lacks.py").write_text("import nonesuch\n")
     # The port is nobody's: were it asked, the line would be another.
     dsn = {} if words[0] != "submit" else {"AETHERIS_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     assert said in run(*words, code=2, **dsn)

@@ -181,6 +181,7 @@ def test_a_second_signal_leaves_at_once_and_leaves_the_doubt(
                 worker.send_signal(signal.SIGTERM)
                 await asyncio.sleep(1)
                 assert worker.poll() is None, "it drains: the call is under way"
+                assert "draining: calls under way end first" in (tmp_path / "said").read_text()
                 worker.send_signal(second)
                 assert await asyncio.to_thread(worker.wait, 10) == 128 + second
                 last = (await system.record(job)).events[-1]

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from aetheris.cli.main import cli
+from aetheris.cli.main import cli, main
 from aetheris.runtime.config import Config
 from aetheris.store.errors import Unreachable
 
@@ -35,6 +35,36 @@ def test_check_names_the_line_and_leaves_with_two(tmp_path: Path) -> None:
     done = aetheris(tmp_path, "config", "check")
     assert done.returncode == 2
     assert done.stderr == "aetheris: aetheris.yaml:2: worker.concurency: no such key; did you mean concurrency?\n"
+
+
+def test_a_reader_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    """`aetheris config show | head -1` in a script that heeds pipes' exit codes: 1 would say that something broke."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "aetheris", "config", "show"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "\nCommands:\n  init      Write a starter folder DIR"),
+        (["config"], "\nCommands:\n  check  "),
+        (["chek"], "aetheris: No such command 'chek'. Did you mean 'check'? ("),
+    ],
+    ids=["nothing", "half a command", "a misspelled one"],
+)
+def test_who_names_no_command_is_shown_them(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The help as it is, on its own lines: joined into one, as other mistakes are told, nobody can read it."""
+    monkeypatch.setattr(sys, "argv", ["aetheris", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_every_key_is_read_by_something() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Denied, Refused, Unusable
-from aetheris.forensics.remote import _error
+from aetheris.forensics.remote import Api, _error
 
 TOLD = json.dumps({"detail": "so it is"}).encode()
 
@@ -27,3 +27,12 @@ def test_a_status_is_one_of_our_errors_in_the_apis_words(status: int, kind: type
 def test_an_answer_that_is_not_the_apis_still_makes_one_line(body: bytes) -> None:
     """A proxy answers in its own way."""
     assert "answered 502" in str(_error(502, body))
+    assert "AETHERIS_URL" in str(_error(404, body))
+
+
+def test_an_api_that_nobody_serves_is_named_in_words() -> None:
+    """The system's own number for it says nothing to a person."""
+    with pytest.raises(
+        Unusable, match=r"can't reach http://127\.0\.0\.1:1 \(connection refused\); is `aetheris serve`"
+    ):
+        Api("http://127.0.0.1:1").get("/api/jobs")
