@@ -34,6 +34,9 @@ def read_trust(path: Path) -> tuple[PublicKey, ...]:
         data = path.read_bytes()
     except OSError as error:
         raise Refused(f"{path}: can't be read ({error.strerror}); give the file of a public key") from None
+    if path.suffix == ".key" and not data.lstrip().startswith((b"{", b"-")):
+        # A seed and a public key are both 32 bytes: only the name tells them apart.
+        raise Refused(f"{path}: by its name a private key; give the public one ({path.stem}.pub)")
     try:
         return keys(data, path.stem)
     except Refused as error:

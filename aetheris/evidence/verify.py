@@ -108,7 +108,7 @@ def _layers(
         ("container", f"{len(package.spans)} members, stored, no bytes between them", ""),
         ("integrity", f"{story.count} events, head {story.head[:8]}…", ""),
         ("completeness", f"{story.count} of {story.count} counted by the seal", unsealed),
-        ("ledger", f"{len(story.rows)} calls, events and ledger agree", ""),
+        ("ledger", f"{len(story.rows)} call{'' if len(story.rows) == 1 else 's'}, events and ledger agree", ""),
         ("authenticity", *whose),
         ("log", "", _absent(package, format.TLOG_PROOF, "log proof")),
         ("time", "", _absent(package, format.TIMESTAMP, "timestamp")),
@@ -123,7 +123,12 @@ def _whose(package: Package, signer: PublicKey | None, trusted: Sequence[PublicK
         return f"sealed by {signer.name} (given by you)", ""
     if format.SEAL_DSSE not in package:
         return "", "no signature over a seal"
-    return "", "signed by a key that you did not give" if trusted else "signed, but no key was given to check it by"
+    return (
+        "",
+        "signed by a key that you did not give"
+        if trusted
+        else "signed, but no key was given to check it by (--trust KEY.pub)",
+    )
 
 
 def _absent(package: Package, name: str, thing: str) -> str:

@@ -50,5 +50,6 @@ def serve(port: int, host: str = "127.0.0.1") -> tuple[WSGIServer, Thread]:
     except OSError as error:
         raise Unusable(
             f"metrics: can't listen on {host}:{port} ({(error.strerror or str(error)).lower()});"
-            " set monitoring.prometheus.port to another, or monitoring.prometheus.enable to false"
+            " give another by --metrics-port or monitoring.prometheus.port,"
+            " or set monitoring.prometheus.enable to false"
         ) from None

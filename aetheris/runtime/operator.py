@@ -70,7 +70,10 @@ class Operator:
             raise Refused(f"job {row.job[:8]}: no approval is open at step {step} (open: {there})")
         wanted = asked[step].data.get("role")
         if wanted and role not in (wanted, "admin"):
-            raise Denied(f"job {row.job[:8]}: the approval at step {step} is for the role {wanted}, not {role}")
+            raise Denied(
+                f"job {row.job[:8]}: the approval at step {step} is for the role {wanted}, not {role}"
+                f" (--role {wanted}, or a token that has it)"
+            )
         payload = {"decision": "approved" if approved else "rejected", "role": role, "why": _why(why)}
         return await self._send(row.job, "approval", approval_key(step), body_bytes(payload))
 

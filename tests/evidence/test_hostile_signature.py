@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from aetheris.evidence.authenticity import MANIFEST_TYPE
 from aetheris.evidence.dsse import SMALL_ORDER, pae, signer
 from aetheris.evidence.seal import PAYLOAD_TYPE
 from aetheris.evidence.source import SealMembers
-from aetheris.evidence.trust import keys
+from aetheris.evidence.trust import keys, read_trust
 from tests.evidence.evidence_job import SIGNER, STRANGER, Job, base, judged, package
 
 L = 2**252 + 27742317777372353535851937790883648493
@@ -224,6 +225,14 @@ def test_a_file_that_is_no_key_is_refused_in_words(data: bytes, says: str) -> No
     """Whoever mistypes a path must not get a verdict as if no key had been meant."""
     with pytest.raises(Refused, match=says):
         keys(data, "k")
+
+
+def test_a_private_key_is_not_taken_for_the_key_to_trust(tmp_path: Path) -> None:
+    """`aetheris keys new` writes both beside each other, 32 bytes each: the verdict was about another's key."""
+    path = tmp_path / "acme.key"
+    path.write_text(base64.b64encode(b"a" * 32).decode())
+    with pytest.raises(Refused, match=r"acme\.key: by its name a private key; give the public one \(acme\.pub\)"):
+        read_trust(path)
 
 
 def test_a_key_of_another_kind_is_refused() -> None:
