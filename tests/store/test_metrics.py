@@ -302,7 +302,7 @@ def test_a_scrape_shows_what_was_counted_and_a_taken_port_is_said() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         assert 'aetheris_signature_verification_total{result="success"}' in text
-        with pytest.raises(Unusable, match=r"can't listen on .* by --metrics-port or monitoring\.prometheus\.port"):
+        with pytest.raises(Unusable, match=r"metrics: can't listen on .* by --metrics-port or monitoring\.prometheus"):
             exposition.serve(server.server_port)
     finally:
         server.shutdown()
