@@ -90,7 +90,7 @@ class Worker:
         self._keys: dict[int, bytes] = {}
         self._contexts = ReplayContextBuilder({})
         self._snapshotter = Snapshotter(self.settings.snapshot, within_seconds=self.settings.lease_seconds)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None] | asyncio.Task[End]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
         self._limiter = Limiter(
             limits or Unlimited(),
@@ -225,14 +225,27 @@ class Worker:
                 checkpointed=self._snapshotter.ask,
             )
             run.heard(asked_at + self.settings.lease_seconds)
-            task = asyncio.create_task(run.run(), name=f"job {lease.job[:8]}")
-            self._held[lease.key] = Held(lease, run, task)
-            task.add_done_callback(lambda task, key=lease.key: self._ended(key, task))  # type: ignore[misc]
+            held = Held(lease, run, asyncio.create_task(run.run(), name=f"job {lease.job[:8]}"))
+            self._set_aside(self._held.get(lease.key))
+            self._held[lease.key] = held
+            held.task.add_done_callback(lambda _, held=held: self._ended(held))  # type: ignore[misc]
         metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
         return len(taken) == limit
 
-    def _ended(self, key: JobKey, task: asyncio.Task[End]) -> None:
-        held = self._held.pop(key)
+    def _set_aside(self, before: Held | None) -> None:
+        """Let an earlier hold of a job that is in hand anew end: by itself where it is about to, else cancelled."""
+        if before is None:
+            return
+        self._background.add(before.task)
+        before.task.add_done_callback(self._background.discard)
+        if not before.run.letting_go:
+            _log.warning("job %s: the lease ran out and is ours anew; its task is cancelled", before.lease.job[:8])
+            before.task.cancel()
+
+    def _ended(self, held: Held) -> None:
+        key, task = held.lease.key, held.task
+        if self._held.get(key) is held:
+            del self._held[key]
         metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
         metrics.job_let_go(held.lease.agent, time.monotonic() - held.began)
         if task.cancelled():
