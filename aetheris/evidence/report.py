@@ -96,10 +96,9 @@ def _head(
 
 def _check_it() -> str:
     return (
-        "<h2>Check it yourself</h2>\n<pre>python -m aetheris.evidence FILE.zip --trust KEY.pub</pre>\n"
-        "<p>It answers layer by layer and needs neither network nor account: exit 0 is verified by the key "
-        "that you gave, which you had from elsewhere, 3 is consistent in itself but by nobody you know, 1 is failed, "
-        "2 can't be read. Without it: "
+        "<h2>Check it yourself</h2>\n<pre>python -m aetheris.evidence FILE.zip</pre>\n"
+        "<p>It answers layer by layer and needs neither network nor account: exit 0 is verified by a key you gave, "
+        "3 is consistent in itself but by nobody you know, 1 is failed, 2 can't be read. Without it: "
         "<code>leaves.bin</code> holds SHA-256 of a zero byte and each line of <code>events.jsonl</code>, and "
         "<code>prev</code> in each line is the leaf of the line before.</p>\n"
         "<p class=soft>No package alone can show a job that was withheld, a second seal by the same key, a tool that "

