@@ -10,8 +10,8 @@ cells.
 from __future__ import annotations
 
 import asyncio
-import re
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
