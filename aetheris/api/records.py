@@ -55,20 +55,15 @@ async def _archived_events(service: Service, caller: Caller, job: str, after: in
 async def trace(job_id: JobId, service: Services, caller: Callers) -> Response:
     """Read what a job did, in order, with its times, and its `result` (null where it was erased) or why it has none."""
     record = await service.record(caller, job_id)
-    row, told, ending = record.row, record.events, ending_of(record)
+    ending = ending_of(record)
     return answer(
         {
-            "job_id": row.job,
-            "agent": row.agent,
-            "agent_version": row.agent_version,
-            "status": row.status.word,
-            "key": row.key,
-            "events": len(told),
-            "duration_us": told[-1].at - told[0].at,
+            "job_id": record.row.job,
+            **record.head(),
             # A result may hold integers beyond 64 bits, which orjson does not write.
             "result": orjson.Fragment(json.dumps(ending.result)),
             "ending": {k: v for k, v in dataclasses.asdict(ending).items() if k != "result"},
-            "lines": [dataclasses.asdict(line) for line in traced(told)],
+            "lines": [dataclasses.asdict(line) for line in traced(record.events)],
         }
     )
 

@@ -55,17 +55,7 @@ def trace(job: str, screen: Screen) -> None:
 
 def _here(job: str) -> Told:
     record = with_system(lambda system: system.record(job))
-    row, told = record.row, record.events
-    head = {
-        "job": row.job,
-        "agent": row.agent,
-        "agent_version": row.agent_version,
-        "status": row.status.word,
-        "key": row.key,
-        "events": len(told),
-        "duration_us": told[-1].at - told[0].at,
-    }
-    return head, traced(told), ending_of(record)
+    return {"job": record.row.job, **record.head()}, traced(record.events), ending_of(record)
 
 
 def _there(api: Api, job: str) -> Told:

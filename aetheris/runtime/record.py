@@ -44,6 +44,18 @@ class JobRecord:
         """The events, in order. Errors: Corrupt at the first line that is not canonical."""
         return [events.read(line) for line in self.stored.lines]
 
+    def head(self) -> dict[str, Any]:
+        """Return what stands over a trace, by name, but for the id, which tellers name otherwise. Errors: Corrupt."""
+        told = self.events
+        return {
+            "agent": self.row.agent,
+            "agent_version": self.row.agent_version,
+            "status": self.row.status.word,
+            "key": self.row.key,
+            "events": len(told),
+            "duration_us": told[-1].at - told[0].at,
+        }
+
     def value(self, event: Event, name: str, missing: Any = None) -> Any:
         """Return the value of cell `name` of `event`, or None when it is not there (or erased).
 

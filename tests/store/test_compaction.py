@@ -156,8 +156,8 @@ def test_an_index_is_spelled_out_once_for_each_that_was_written(world: World, mo
     monkeypatch.setattr(index, "decode", lambda data, folder: spelled.append(data) or decode(data, folder))
     lake = world.lake()
     assert asyncio.run(compact(world.source, lake, now=LATER)).partitions == 6
-    from_writer = [data for data in spelled if spelled.count(data) > 3]
-    assert not from_writer
+    # Its writer once; letting versions go before and after, and the sweep, read for themselves.
+    assert max(map(spelled.count, spelled)) <= 3
     assert lake.published() is lake.published()
     world.write("job-0", 1)
     world.mirror()  # another mirror's: seen at once
