@@ -197,7 +197,7 @@ def _month_of_commits(lake: Lake) -> int:
                         tables.append(head, files, mark)
             for head in lake.heads(nothing).values():
                 now = head
-                for paths in worth_merging(head, lake.folder, DAYS + 1).values():
+                for paths in worth_merging(head, lake.folder, DAYS + 1):
                     now = rewrite(now, lake.folder, paths).head
             sweep.expire(lake.heads(nothing), lake.folder, older_than_seconds=0)
             sweep.sweep(lake.folder, lake.catalog, grace_seconds=0)

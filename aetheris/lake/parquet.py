@@ -46,14 +46,15 @@ class WrittenFile:
 class TableWriter:
     """Takes a table's rows in any order and leaves one or more files per tenant and day.
 
-    Holds up to BUFFER_ROWS rows. `files` lists what it has written so far.
+    Holds up to BUFFER_ROWS rows; when `whole`, all of them, for one file each.
+    `files` lists what it has written so far.
     """
 
-    def __init__(self, shape: TableShape, folder: Path, *, numbered: bool = False) -> None:
+    def __init__(self, shape: TableShape, folder: Path, *, numbered: bool = False, whole: bool = False) -> None:
         self.shape = shape
         self.folder = folder
         self.files: list[WrittenFile] = []
-        self._numbered = numbered
+        self._numbered, self._whole = numbered, whole
         self._waiting: dict[Partition, list[pa.Table]] = {}
         self._rows: dict[Partition, int] = {}
         self._bytes = 0
@@ -64,7 +65,7 @@ class TableWriter:
             self._waiting.setdefault(partition, []).append(rows)
             self._rows[partition] = self._rows.get(partition, 0) + rows.num_rows
             self._bytes += rows.nbytes
-        while self._rows and (sum(self._rows.values()) >= BUFFER_ROWS or self._bytes >= BUFFER_BYTES):
+        while self._full():
             self._write(max(self._rows, key=lambda p: self._rows[p]))
 
     def finish(self) -> list[WrittenFile]:
@@ -72,6 +73,11 @@ class TableWriter:
         for partition in sorted(self._waiting):
             self._write(partition)
         return self.files
+
+    def _full(self) -> bool:
+        if self._whole or not self._rows:
+            return False
+        return sum(self._rows.values()) >= BUFFER_ROWS or self._bytes >= BUFFER_BYTES
 
     def _write(self, partition: Partition) -> None:
         tables = self._waiting.pop(partition)

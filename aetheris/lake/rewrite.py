@@ -9,7 +9,7 @@ here: what no version names any more is `sweep.py`'s.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pyiceberg.manifest import DataFile
 from aetheris.domain.errors import Corrupt
 from aetheris.lake import layout, tables
 from aetheris.lake.catalog import Doubtful, Overtaken, relative
+from aetheris.lake.index import LakeFile
 from aetheris.lake.opened import check_bytes, read_files
 from aetheris.lake.parquet import Partition, TableWriter, WrittenFile
 from aetheris.lake.tables import Head, files_at
@@ -26,7 +27,9 @@ from aetheris.lake.tables import Head, files_at
 #: Files of an open day are merged once so many small ones lie there; of a closed day, once there are two.
 FILES_OF_AN_OPEN_DAY = 16
 #: A file of at least this size is left as it is while its day is open: it would be written again and again.
-LARGE_BYTES = 32 * 1024 * 1024
+LARGE_BYTES = 1024 * 1024
+#: What one merge takes at most, as it lies on the disk: its rows are in memory, several times over.
+MERGE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,34 @@ class Rewritten:
     rows: int
 
 
-def worth_merging(head: Head, folder: Path, today: int) -> dict[Partition, list[str]]:
-    """Return the files of each partition that compaction would make one of; days count from 1970 in UTC."""
-    parts: dict[Partition, list[str]] = defaultdict(list)
+def worth_merging(head: Head, folder: Path, today: int) -> list[list[str]]:
+    """Return the groups of files that compaction would make one file of each; days count from 1970 in UTC.
+
+    A group is of one tenant and day and holds at most MERGE_BYTES. Once each
+    is merged, and nothing is added, there is no group left.
+    """
+    parts: dict[Partition, list[LakeFile]] = defaultdict(list)
     for file in files_at(head, folder, None, ()):
         partition = layout.partition_of(file.path)
         if partition is not None and (partition[1] < today or file.bytes < LARGE_BYTES):
-            parts[partition].append(file.path)
-    return {p: paths for p, paths in parts.items() if len(paths) >= (2 if p[1] < today else FILES_OF_AN_OPEN_DAY)}
+            parts[partition].append(file)
+    least = {partition: 2 if partition[1] < today else FILES_OF_AN_OPEN_DAY for partition in parts}
+    return [group for p, files in parts.items() if len(files) >= least[p] for group in _groups(files)]
+
+
+def _groups(files: Sequence[LakeFile]) -> Iterator[list[str]]:
+    """Yield the files, smallest first, in groups of at least two that hold at most MERGE_BYTES."""
+    group: list[str] = []
+    size = 0
+    for file in sorted(files, key=lambda f: f.bytes):
+        if group and size + file.bytes > MERGE_BYTES:
+            if len(group) > 1:
+                yield group
+            group, size = [], 0
+        group.append(file.path)
+        size += file.bytes
+    if len(group) > 1:
+        yield group
 
 
 def rewrite(
@@ -70,7 +93,7 @@ def rewrite(
         raise Corrupt(
             f"lake table {head.shape.name}: {kept.num_rows} rows where the index counts others", where=paths[0]
         )
-    writer = TableWriter(head.shape, folder)
+    writer = TableWriter(head.shape, folder, whole=True)  # they are in memory already
     try:
         for batch in kept.to_batches(max_chunksize=100_000):
             writer.add(batch)

@@ -27,9 +27,9 @@ DAY_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What was merged: partitions, files before and after; what was let go; partitions left for a later time."""
+    """What was merged: how often, files before and after; what was let go; merges left for a later time."""
 
-    partitions: int
+    merges: int
     files_before: int
     files_after: int
     rows: int
@@ -50,7 +50,7 @@ async def compact(
     """Merge the small files of each tenant and day, let old versions go, delete what nothing names.
 
     Files that were replaced stay for `grace_seconds`, for readers that hold the
-    index of before. Once `stop` says so, no further partition is begun and
+    index of before. Once `stop` says so, no further merge is begun and
     nothing is let go: another time. Errors: Corrupt (a file is not what it was; it is left),
     Unreachable, Conflict.
     """
@@ -59,18 +59,18 @@ async def compact(
     if lake.published().index is None:
         await mirror_once(source, lake)
     merged = await asyncio.to_thread(_merge, lake, today, grace_seconds, stop)
-    if merged.partitions:
+    if merged.merges:
         await mirror_once(source, lake)
     versions, swept = (0, Swept(0, 0, 0)) if stop() else await asyncio.to_thread(_let_go, lake, grace_seconds)
     return Compacted(
-        merged.partitions, merged.before, merged.after, merged.rows, merged.later, merged.versions + versions, swept,
+        merged.merges, merged.before, merged.after, merged.rows, merged.later, merged.versions + versions, swept,
         time.monotonic() - began,
     )  # fmt: skip
 
 
 @dataclass(slots=True)
 class _Merged:
-    partitions: int = 0
+    merges: int = 0
     before: int = 0
     after: int = 0
     rows: int = 0
@@ -86,7 +86,7 @@ def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool
     # Versions go first: each commit copies them all, and passes that are cut short would leave ever more.
     done.versions = sweep.expire(heads, lake.folder, older_than_seconds=grace_seconds)
     # Most files first, whatever their table: so such passes get to all of them in time.
-    waiting = [(name, p) for name, head in heads.items() for p in worth_merging(head, lake.folder, today).values()]
+    waiting = [(name, p) for name, head in heads.items() for p in worth_merging(head, lake.folder, today)]
     waiting.sort(key=lambda each: len(each[1]), reverse=True)
     for name, paths in waiting:
         if stop():
@@ -97,7 +97,7 @@ def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool
             # The mirror goes first; what is left is merged the next time.
             done.later += 1
             continue
-        done.partitions += 1
+        done.merges += 1
         done.before += len(paths)
         done.after += len(made.added)
         done.rows += made.rows

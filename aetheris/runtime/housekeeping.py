@@ -99,7 +99,7 @@ def duties(
 
     async def merge() -> str:
         done = await compact(source, lake, stop=stop.is_set)
-        if not done.partitions and not done.swept.files:
+        if not done.merges and not done.swept.files:
             return ""
         return f"{done.files_before} files to {done.files_after}, {done.swept.files} old ones deleted"
 

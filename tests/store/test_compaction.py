@@ -20,7 +20,7 @@ from pyiceberg.expressions.visitors import _ManifestEvalVisitor, visit
 from pyiceberg.manifest import ManifestFile
 
 from aetheris.domain.errors import Corrupt, Unusable
-from aetheris.lake import TABLES, index, open_lake, tables
+from aetheris.lake import TABLES, index, open_lake, parquet, rewrite, tables
 from aetheris.lake.catalog import LakeCatalog
 from aetheris.lake.sweep import expire, orphans
 from aetheris.lake.tables import load
@@ -62,7 +62,7 @@ def test_a_day_becomes_one_file_and_every_row_is_there(world: World) -> None:
     before, rows = files(world), world.mirrored()
     done = asyncio.run(compact(world.source, world.lake(), now=LATER))
     assert (len(before), len(files(world))) == (12, 2)
-    assert (done.partitions, done.files_before, done.files_after) == (6, 36, 6)
+    assert (done.merges, done.files_before, done.files_after) == (6, 36, 6)
     assert world.mirrored() == rows
     world.assert_equal()
 
@@ -119,15 +119,15 @@ def test_a_compaction_that_is_told_to_stop_stops_between_two_partitions(
     rows = world.mirrored()
     asked = iter([False, False, False, True])  # before anything, and before each partition
     done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked, True)))
-    assert (done.partitions, done.versions, done.swept.files) == (2, 0, 0)
+    assert (done.merges, done.versions, done.swept.files) == (2, 0, 0)
     assert world.mirrored() == rows
     again = asyncio.run(compact(world.source, world.lake(), now=LATER))
-    assert again.partitions == 4
+    assert again.merges == 4
     assert world.mirrored() == rows
     read: list[str] = []
     monkeypatch.setattr(tables, "load", lambda catalog, shape: read.append(shape.name) or load(catalog, shape))
     again = asyncio.run(compact(world.source, world.lake(), now=LATER))
-    assert again.partitions == 0
+    assert again.merges == 0
     # Once to look for what is worth it, once to let go; not all of them for each.
     assert set(Counter(read).values()) == {2}
     world.write("job-0", 1)
@@ -143,7 +143,7 @@ def test_a_compaction_that_is_always_cut_short_begins_where_most_files_are(world
         world.mirror()
     asked = iter([False, False, True, True])
     done = asyncio.run(compact(world.source, world.lake(), now=LATER, stop=lambda: next(asked)))
-    assert (done.partitions, done.files_before) == (1, 4)  # zeta's, whose name is last
+    assert (done.merges, done.files_before) == (1, 4)  # zeta's, whose name is last
     assert sum("zeta" in path for path in files(world)) == 1
     world.assert_equal()
 
@@ -155,7 +155,7 @@ def test_an_index_is_spelled_out_once_for_each_that_was_written(world: World, mo
     decode = index.decode
     monkeypatch.setattr(index, "decode", lambda data, folder: spelled.append(data) or decode(data, folder))
     lake = world.lake()
-    assert asyncio.run(compact(world.source, lake, now=LATER)).partitions == 6
+    assert asyncio.run(compact(world.source, lake, now=LATER)).merges == 6
     # Its writer once; letting versions go before and after, and the sweep, read for themselves.
     assert max(map(spelled.count, spelled)) <= 3
     assert lake.published() is lake.published()
@@ -184,7 +184,46 @@ def test_old_versions_go_also_where_no_merge_comes_to_its_end(world: World, monk
 def test_an_open_day_waits_until_it_is_worth_it(world: World) -> None:
     """Merging two files at a time would write every row again and again."""
     many_rounds(world, 3)
-    assert asyncio.run(compact(world.source, world.lake())).partitions == 0
+    assert asyncio.run(compact(world.source, world.lake())).merges == 0
+
+
+def test_a_merge_takes_a_part_of_a_large_day_and_comes_to_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a merge holds in memory has a bound; a day that is larger is left as several files, not merged for ever."""
+    many_rounds(world)
+    before = {path: (world.folder / path).stat().st_size for path in files(world)}
+    most = 3 * max(before.values())
+    monkeypatch.setattr(rewrite, "MERGE_BYTES", most)
+    monkeypatch.setattr(parquet, "BUFFER_BYTES", 1)  # a row is more than the mirror would hold: not a file each
+    taken = []
+    merge = rewrite.rewrite
+    monkeypatch.setattr(
+        archive, "rewrite", lambda head, folder, paths: taken.append(paths) or merge(head, folder, paths)
+    )
+    rows = world.mirrored()
+    left = [len(before)]
+    while asyncio.run(compact(world.source, world.lake(), now=LATER)).merges:
+        left.append(len(files(world)))
+        assert len(left) < 6, left
+    assert 2 < left[1] < left[0] == 12
+    assert all(len(paths) > 1 for paths in taken)
+    assert max(sum(before[p] for p in paths) for paths in taken if before.keys() >= set(paths)) <= most
+    assert world.mirrored() == rows
+    world.assert_equal()
+
+
+def test_an_open_day_keeps_what_has_grown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some size is not written again with every sixteen small ones that come."""
+    many_rounds(world)
+    monkeypatch.setattr(rewrite, "FILES_OF_AN_OPEN_DAY", 3)
+    assert asyncio.run(compact(world.source, world.lake())).merges == 6
+    grown = set(files(world))
+    monkeypatch.setattr(rewrite, "LARGE_BYTES", min((world.folder / path).stat().st_size for path in grown))
+    many_rounds(world)
+    asyncio.run(compact(world.source, world.lake()))
+    assert grown < set(files(world))
+    world.assert_equal()
 
 
 def test_a_reader_of_before_goes_on_until_the_grace_is_over(world: World) -> None:
