@@ -150,11 +150,18 @@ def read_files(
     columns: Sequence[str] | None = None,
     *,
     tenant: str | None = None,
+    jobs: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return the rows of `files` in the table's schema. Errors: Corrupt, naming the file that can't be read."""
+    """Return the rows of `files` in the table's schema, of one tenant, of these jobs, where they are given.
+
+    What is not asked for is let go file by file. Errors: Corrupt, naming the file that can't be read.
+    """
     names = list(columns or shape.arrow.names)
     schema = pa.schema([shape.arrow.field(name) for name in names])
     filters = None if tenant is None else pc.field("tenant_id") == tenant
+    if jobs is not None:
+        of_jobs = pc.field("job_id").isin(pa.array(jobs, pa.string()))
+        filters = of_jobs if filters is None else filters & of_jobs
     read: list[pa.Table] = []
     for file in files:
         if tenant is None or layout.tenant_of(file.path) in (tenant, None):

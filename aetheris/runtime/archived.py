@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from aetheris.domain import events
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import Corrupt, Unusable
@@ -71,8 +68,9 @@ def _rows(table: OpenedTable, stone: Tombstone, *columns: str) -> list[dict[str,
     for file in files:
         check_bytes(table.folder, file)
     order = [name for name in ("seq", "name") if name in columns]
-    rows = read_files(table.folder, table.shape, files, ["job_id", *columns], tenant=stone.tenant)
-    rows = rows.filter(pc.equal(rows["job_id"], pa.scalar(stone.job))).drop_columns(["job_id"])
+    wanted = ["job_id", *columns]
+    rows = read_files(table.folder, table.shape, files, wanted, tenant=stone.tenant, jobs=[stone.job])
+    rows = rows.drop_columns(["job_id"])
     return list((rows.sort_by([(name, "ascending") for name in order]) if order else rows).to_pylist())
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import aetheris.workbench as wb
 from aetheris.domain.errors import Conflict, Corrupt, Refused, Unusable
 from aetheris.domain.trace import trace
 from aetheris.evidence import verify
+from aetheris.lake.opened import read_files
+from aetheris.runtime import collection
 from aetheris.runtime.collection import Collector
 from aetheris.runtime.erasure import hold, release
 from aetheris.store import retention
@@ -129,8 +133,21 @@ def test_what_must_stay_stays(database: Database, tmp_path: Path, why: str) -> N
     run(body)
 
 
-def test_a_dry_run_says_what_a_run_then_does(database: Database, tmp_path: Path) -> None:
-    """Batches smaller than what is due, young jobs beside old ones; a second run finds nothing left."""
+def test_a_dry_run_says_what_a_run_then_does(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches smaller than what is due, young jobs beside old ones; a second run finds nothing left.
+
+    Of the lake's day no more is kept in memory than the batch's rows.
+    """
+    kept = []
+
+    def noted(*given: Any, **how: Any) -> pa.Table:
+        rows = read_files(*given, **how)
+        kept.append(len(set(rows["job_id"].to_pylist())))
+        return rows
+
+    monkeypatch.setattr(collection, "read_files", noted)
 
     async def body() -> None:
         async with house(database, tmp_path) as here:
@@ -142,6 +159,7 @@ def test_a_dry_run_says_what_a_run_then_does(database: Database, tmp_path: Path)
             assert (said.jobs, here.count("jobs")) == (7, 9)
             done = await here.collect(batch=3)
             assert (done.jobs, done.rows["jobs"], here.count("jobs")) == (7, 7, 2)
+            assert max(kept) == 3
             assert (await here.collect()).jobs == 0
 
     run(body)
