@@ -298,10 +298,12 @@ def test_what_is_no_file_beside_a_chain_is_said_and_hangs_nobody(tmp_path: Path,
 
 
 def test_a_head_that_lies_behind_a_break_is_not_said_to_be_there(tmp_path: Path) -> None:
-    """It was told as passed."""
+    """It was told as passed; and nothing is counted as far as the break."""
     head = merkle.leaf_hash(chain()[4]).hex()
-    broken = laid(tmp_path, TOUCHED["H38-dropped"][1](), None)
-    assert audit_file.verify(broken, head=head)["completeness"].status == "not shown"
+    for signature in (None, signed(base())):
+        broken = laid(tmp_path, TOUCHED["H38-dropped"][1](), signature)
+        assert audit_file.verify(broken, head=head)["completeness"].status == "not shown"
+        assert audit_file.verify(broken)["completeness"].summary == "the chain is broken before its end"
     whole = laid(tmp_path, base(), signed(base()))
     told = audit_file.verify(whole, head=head)["completeness"]
     assert (told.status, told.summary) == (
