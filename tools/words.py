@@ -54,7 +54,7 @@ KEYS: dict[str, str] = {
     "api.middleware.jwt_timeout": "how long the tokens of `aetheris token` live",
     "api.middleware.rate_limit": "whether requests are limited",
     "api.middleware.rate_limit_rps": "requests a second of one user, in each process",
-    "security.evidence_signing.enabled": "whether seals are signed",
+    "security.evidence_signing.enabled": "whether seals and exported audit chains are signed",
     "security.evidence_signing.key_id": "the key's name in signatures",
     "security.evidence_signing.private_key_base64": "Ed25519; better in the environment than in the file",
     "monitoring.prometheus.enable": "whether metrics are served",

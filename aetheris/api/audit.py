@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import base64
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -14,15 +14,26 @@ from aetheris.api.answers import answer
 from aetheris.api.service import Service
 from aetheris.api.shapes import Anything, AuditPage, Callers, Services
 from aetheris.domain import events
-from aetheris.domain.audit import Line
 from aetheris.evidence import audit_file
+from aetheris.runtime.audit_export import audit_export
 from aetheris.store import audit
 from aetheris.store.audit import AuditRow
 
 Before = Annotated[int | None, Query(ge=1, le=2**53, description="Entries before this number.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _LINES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The chain.", "content": {"application/jsonl": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "The chain.",
+        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+        "headers": {
+            "X-Head": {"description": "The last entry's leaf, in hex.", "schema": {"type": "string"}},
+            "X-Signature": {
+                "description": "Where the API has a signing key: what goes into a file beside the chain's, named as it"
+                " and .dsse (a DSSE envelope over an in-toto statement), in base64.",
+                "schema": {"type": "string", "format": "byte"},
+            },
+        },
+    }
 }
 
 
@@ -51,15 +62,15 @@ async def verified(service: Services, caller: Callers) -> Response:
 )
 async def export(service: Services, caller: Callers) -> Response:
     """Export the whole chain as lines that anyone verifies (`aetheris verify audit.jsonl`). Not where it is broken."""
-    out = io.BytesIO()
     async with service.bound(caller) as connection:
-        rows = await audit.rows(connection, caller.tenant)
-    head = audit_file.write(caller.tenant, (Line(r.seq, r.leaf, r.line) for r in rows), out)
+        made = await audit_export(connection, caller.tenant, service.signer)
     headers = {
         "Content-Disposition": f'attachment; filename="audit-{caller.tenant}.jsonl"',
-        "X-Head": head.leaf.hex(),
+        "X-Head": made.head.leaf.hex(),
     }
-    return Response(out.getvalue(), 200, headers, audit_file.MEDIA_TYPE)
+    if made.signature is not None:
+        headers["X-Signature"] = base64.b64encode(made.signature).decode()
+    return Response(made.lines, 200, headers, audit_file.MEDIA_TYPE)
 
 
 async def page(

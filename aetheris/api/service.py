@@ -23,6 +23,7 @@ from aetheris.api.lakes import Lakes
 from aetheris.api.rates import Rates
 from aetheris.domain import ids
 from aetheris.domain.errors import Refused
+from aetheris.evidence.dsse import Signer
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.archived import archived
 from aetheris.runtime.audit import AuditLog
@@ -30,6 +31,7 @@ from aetheris.runtime.clock import Clock
 from aetheris.runtime.config import Config
 from aetheris.runtime.operator import Operator
 from aetheris.runtime.record import JobRecord, load_record
+from aetheris.runtime.sealing import signer_here
 from aetheris.runtime.submit import Submitter
 from aetheris.runtime.tools import Tool
 from aetheris.store import jobs, support, tenants, tombstones, workers
@@ -60,6 +62,8 @@ class Service:
     clock: Clock
     agents: Mapping[str, Agent] = field(default_factory=dict)
     tools: Mapping[str, Tool[Any, Any]] = field(default_factory=dict)
+    #: Who signs the audit chains that are exported here.
+    signer: Signer | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     streams: dict[str, int] = field(default_factory=dict)
     _keys: dict[int, bytes] = field(default_factory=dict)
@@ -163,6 +167,7 @@ async def opened(
 
     Errors: Refused when a wall is down or keys can't be used; Unreachable, Unusable.
     """
+    signer = signer_here(config.security.evidence_signing)
     async with await database.connect("app") as connection:
         offset = await workers.clock_offset_us(connection)
     if auth.keys is not None:
@@ -181,6 +186,7 @@ async def opened(
             Clock(offset),
             _by_name(agents),
             {tool.name: tool for tool in tools},
+            signer,
         )
         await service.keys()
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote
 from aetheris.cli.screen import Screen, plural
 from aetheris.domain import events
-from aetheris.domain.audit import Line
-from aetheris.evidence import audit_file, keep_other_than_chain
+from aetheris.domain.errors import Corrupt, Unusable
+from aetheris.evidence import audit_file, audit_statement, dsse, keep_other_than_chain
+from aetheris.runtime.audit_export import audit_export
+from aetheris.runtime.sealing import KEY_MISSING, lacks_key, signer_here
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import audit as chain
 from aetheris.store.database import as_tenant
@@ -28,7 +28,7 @@ from aetheris.store.database import as_tenant
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the whole chain to this file (.jsonl).",
+    help="Write the whole chain to this file (.jsonl), and beside it, where there is a key, who says so (.jsonl.dsse).",
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="Show this many.")
 @json_option
@@ -46,10 +46,16 @@ def audit(checking: bool, output: Path | None, limit: int, screen: Screen) -> No
         screen.json(told)
     elif output is not None:
         keep_other_than_chain(output)
-        data, head = _exported()
-        _write(output, data)
-        screen.fact("audit", f"{output}, {plural(data.count(10), 'line')}, head {head}")
-        screen.json({"file": str(output), "bytes": len(data), "head": head})
+        data, head, signature, keyless = _exported()
+        audit_file.deliver(data, signature, output)
+        beside = None if signature is None else str(audit_statement.signature_path(output))
+        unsigned = " (unsigned)" if beside is None else ""
+        screen.fact("audit", f"{output}, {plural(data.count(10), 'line')}, head {head}{unsigned}")
+        if beside is not None:
+            screen.fact("signature", beside)
+        elif keyless:
+            screen.fact("signature", f"none: {KEY_MISSING}", style="yellow")
+        screen.json({"file": str(output), "bytes": len(data), "head": head, "signature": beside})
     else:
         entries = _listed(limit)
         screen.json(entries)
@@ -99,22 +105,29 @@ def _checked() -> dict[str, Any]:
     return with_system(work)
 
 
-def _exported() -> tuple[bytes, str]:
+def _exported() -> tuple[bytes, str, bytes | None, bool]:
+    """Return the lines, the head, the signature, and whether there is none for want of a key here."""
     if (api := remote()) is not None:
         data, headers = api.ask("POST", "/api/audit/export", {})
-        return data, headers.get("x-head", "")
+        return data, headers.get("x-head", ""), sent_signature(headers.get("x-signature"), api.url), False
 
-    async def work(system: AsyncSystem) -> tuple[bytes, str]:
+    async def work(system: AsyncSystem) -> tuple[bytes, str, bytes | None, bool]:
+        keys = system.config.security.evidence_signing
+        signer = signer_here(keys)
         async with as_tenant(system.operator.pool, system.tenant) as connection:
-            rows = await chain.rows(connection, system.tenant)
-        out = io.BytesIO()
-        head = audit_file.write(system.tenant, (Line(r.seq, r.leaf, r.line) for r in rows), out)
-        return out.getvalue(), head.leaf.hex()
+            made = await audit_export(connection, system.tenant, signer)
+        return made.lines, made.head.leaf.hex(), made.signature, lacks_key(keys)
 
     return with_system(work)
 
 
-def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data)
-    os.replace(aside, path)
+def sent_signature(sent: str | None, url: str) -> bytes | None:
+    """Return the signature that came with an export, if one did. Errors: Unusable, where it is none."""
+    if sent is None:
+        return None
+    try:
+        signature = dsse.from_base64(sent, "the signature")
+        audit_statement.of_envelope(signature)
+    except Corrupt as error:
+        raise Unusable(f"{url} sent a signature that can't be read ({error}); nothing was written") from None
+    return signature

@@ -69,19 +69,18 @@ def export(job: str, output: Path | None, damaged: bool, screen: Screen) -> None
 def verify(file: Path, trust: Path | None, head: str | None, screen: Screen) -> int:
     """Verify an evidence zip, or an exported audit chain (.jsonl), offline.
 
-    Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable.
+    Exit 0 by a key you gave, 3 self-consistent, 1 failed, 2 unusable. A chain's signature is the file beside it,
+    FILE.dsse.
 
     \b
     Example:  aetheris verify e.zip --trust acme.pub
     """
-    is_chain = file.suffix == ".jsonl"
+    is_chain = audit_file.is_chain(file)
     if head is not None and not is_chain:
         raise click.UsageError("--head goes with an exported audit chain (.jsonl)")
-    if trust is not None and is_chain:
-        raise click.UsageError("--trust goes with an evidence zip: an audit chain is held to a head (--head)")
     if file.is_dir() or not os.access(file, os.R_OK):
         file.open("rb").close()  # raises what is wrong with it, for one line
-    verdict = audit_file.verify(file, head=head) if is_chain else judge(file, trust=trust)
+    verdict = audit_file.verify(file, head=head, trust=trust) if is_chain else judge(file, trust=trust)
     show_verdict(verdict, screen)
     screen.json(verdict.to_dict())
     return verdict.exit_code

@@ -37,7 +37,7 @@ from aetheris.domain.ledger import transition_of
 from aetheris.evidence import Erasure, SealMembers, Source, seal_statement
 from aetheris.evidence import write as write_evidence
 from aetheris.evidence.dsse import Signer
-from aetheris.evidence.seal import PAYLOAD_TYPE
+from aetheris.evidence.statement import PAYLOAD_TYPE
 from aetheris.lake import write_lake
 from aetheris.lake.index import Index, LakeFile, TableEntry
 from aetheris.lake.parquet import TableWriter

@@ -16,8 +16,8 @@ from aetheris.evidence import Package, archive, format, open_package, seal, veri
 from aetheris.evidence.dsse import Signer
 from aetheris.evidence.parts import Parts, joined, members, sha256, with_manifest
 from aetheris.evidence.redaction import parts_of
-from aetheris.evidence.seal import PAYLOAD_TYPE
 from aetheris.evidence.source import SealMembers
+from aetheris.evidence.statement import PAYLOAD_TYPE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
     keep_other_than_package(path), keep_other_than_chain(path)   refuse to overwrite what is something else
-    audit_file                   a tenant's audit chain as a file, written and verified
+    audit_file                   a tenant's audit chain as a file, written and verified, with its signature
 
 The standard library and `cryptography` alone stand below all of it.
 """

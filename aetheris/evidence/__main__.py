@@ -1,4 +1,4 @@
-"""`python -m aetheris.evidence FILE [--json]`: the verifier on its own, in standard Python."""
+"""`python -m aetheris.evidence FILE [--json] [--trust KEYS]`: the verifier on its own, in standard Python."""
 
 from __future__ import annotations
 
@@ -8,21 +8,31 @@ import sys
 from pathlib import Path
 
 from aetheris.domain.errors import Refused
+from aetheris.evidence import audit_file
 from aetheris.evidence.verify import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Verify one package, print the verdict, and return its exit code."""
+    """Verify one package or audit chain, print the verdict, and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m aetheris.evidence",
-        description="Verify an evidence package. Exit 0 verified, 1 failed, 2 unusable, 3 consistent only.",
+        description="Verify an evidence package or an exported audit chain."
+        " Exit 0 verified, 1 failed, 2 unusable, 3 consistent only.",
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="the evidence zip")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the evidence zip, or the chain (.jsonl)")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument("--trust", type=Path, metavar="KEYS", help="public keys that you were given, from elsewhere")
+    parser.add_argument("--head", metavar="HEX", help="of an audit chain: a head noted elsewhere that it must hold")
     given = parser.parse_args(arguments)
+    chain = audit_file.is_chain(given.file)
+    if given.head is not None and not chain:
+        parser.error("--head goes with an exported audit chain (.jsonl)")
     try:
-        verdict = verify(given.file, trust=given.trust)
+        verdict = (
+            audit_file.verify(given.file, head=given.head, trust=given.trust)
+            if chain
+            else verify(given.file, trust=given.trust)
+        )
     except Refused as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

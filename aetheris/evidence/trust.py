@@ -26,6 +26,13 @@ _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.
 _FIELDS = {"name": str, "public_key": str, "not_before": int, "not_after": int, "revoked": bool}
 
 
+def given(trust: Path | bytes | None) -> tuple[PublicKey, ...]:
+    """Return the keys of a file, or of its bytes; none for None. Errors: Refused, for what is no file of keys."""
+    if trust is None:
+        return ()
+    return read_trust(trust) if isinstance(trust, Path) else keys(trust, "given")
+
+
 def read_trust(path: Path) -> tuple[PublicKey, ...]:
     """Return the keys of a file. Errors: Refused, in one line, for anything that is no key or no Ed25519 key."""
     try:

@@ -27,7 +27,7 @@ from aetheris.evidence.format import LIMITS, Limits
 from aetheris.evidence.reader import Package, open_package
 from aetheris.evidence.seal import Seal
 from aetheris.evidence.story import Story
-from aetheris.evidence.trust import keys, read_trust
+from aetheris.evidence.trust import given
 from aetheris.evidence.verdict import (
     BROKEN,
     LAYERS,
@@ -46,7 +46,7 @@ def verify(source: Path | bytes, *, trust: Path | bytes | None = None, limits: L
     `trust` is a file of public keys, or its bytes, to hold the seal's signature
     against (trust.py). Errors: Refused, for a file that is none.
     """
-    trusted = () if trust is None else read_trust(trust) if isinstance(trust, Path) else keys(trust, "given")
+    trusted = given(trust)
     try:
         package = open_package(source, limits)
         return judge(package, trusted)
@@ -70,7 +70,9 @@ def judge(package: Package, trusted: Sequence[PublicKey] = ()) -> Verdict:
     if package.manifest.damaged and not any(findings.by_layer.values()):
         # Whoever exported it saw damage: a package that can't show it must not pass for sound.
         findings.add("integrity", "the exporter marked it damaged", format.MANIFEST)
-    layers = _layers(package, the_story, the_seal, counts, findings, _whose(package, signer, trusted))
+    unsigned = "" if format.SEAL_DSSE in package else "no signature over a seal"
+    whose = authenticity.whose(signer, trusted, did="sealed", unsigned=unsigned)
+    layers = _layers(package, the_story, the_seal, counts, findings, whose)
     manifest = package.manifest
     return Verdict(layers, exit_code(layers), manifest.tenant, manifest.job, manifest.damaged)
 
@@ -115,20 +117,6 @@ def _layers(
         ("disclosure", _shown(counts), ""),
     )
     return tuple(findings.layer(name, passed, not_shown=reason) for name, passed, reason in judged)
-
-
-def _whose(package: Package, signer: PublicKey | None, trusted: Sequence[PublicKey]) -> tuple[str, str]:
-    """Return what is said of the signer where it is known, and why it is not where it is not."""
-    if signer is not None:
-        return f"sealed by {signer.name} (given by you)", ""
-    if format.SEAL_DSSE not in package:
-        return "", "no signature over a seal"
-    return (
-        "",
-        "signed by a key that you did not give"
-        if trusted
-        else "signed, but no key was given to check it by (--trust KEY.pub)",
-    )
 
 
 def _absent(package: Package, name: str, thing: str) -> str:

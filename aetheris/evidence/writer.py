@@ -7,10 +7,7 @@ evidence, which says so in its manifest and still fails where it is broken.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +25,7 @@ from aetheris.evidence.seal import Seal
 from aetheris.evidence.source import Source
 from aetheris.evidence.verdict import UNUSABLE, Finding, Verdict
 from aetheris.evidence.verify import verify
+from aetheris.evidence.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ def deliver(data: bytes, verdict: Verdict, parts: Parts, out: Path | BinaryIO) -
     """
     if isinstance(out, Path):
         keep_other_than_package(out)
-        _replace(out, lambda file: file.write(data))
+        write_whole(out, data)
     else:
         out.write(data)
     states = [cell.state for cell in parts.cells]
@@ -231,30 +229,3 @@ def _corrupt(source: Source, verdict: Verdict, faults: list[Finding]) -> Aetheri
         expected=first.expected,
         found=first.found,
     )
-
-
-def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    # A name of its own in the same folder, so that the last step is one rename.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        try:
-            with partial.open("xb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:  # Ctrl-C too leaves nothing behind
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise Refused(f"can't write {printable(str(path))}: {error.strerror}; nothing was written") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ from pathlib import Path
 from aetheris.lake import Lake
 from aetheris.runtime.collection import Collected, Collector
 from aetheris.runtime.mirror import Round, mirror_once
-from aetheris.runtime.sealing import Sealed, seal_finished, signer_of
+from aetheris.runtime.sealing import Sealed, lacks_key, seal_finished, signer_of
 from aetheris.runtime.submit import whoami
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store.mirror_rows import MirrorSource
@@ -44,7 +44,7 @@ async def collect(
     Where seals are signed and the key is not here, a dry run answers without looking at signatures, and says so.
     """
     keys, signing = system.config.runtime.gc, system.config.security.evidence_signing
-    unchecked = dry_run and signing.enabled and signing.private_key_base64 is None
+    unchecked = dry_run and lacks_key(signing)
     collector = Collector(
         system.database,
         lake or system.lake,

@@ -18,7 +18,7 @@ from aetheris.domain.errors import Corrupt, Refused
 from aetheris.evidence import LIMITS, Erasure, Source, dsse, seal_statement
 from aetheris.evidence.dsse import PublicKey, Signer
 from aetheris.evidence.dsse import signer as made_signer
-from aetheris.evidence.seal import PAYLOAD_TYPE
+from aetheris.evidence.statement import PAYLOAD_TYPE
 from aetheris.runtime import metrics
 from aetheris.runtime.audit import entry
 from aetheris.runtime.config import EvidenceSigning
@@ -40,10 +40,23 @@ KEY_MISSING = (
 
 def signer_of(keys: EvidenceSigning) -> Signer | None:
     """Return who signs seals, or None where signing is off. Errors: Refused, when it is on and no key is given."""
-    if not keys.enabled:
-        return None
-    if keys.private_key_base64 is None:
+    if lacks_key(keys):
         raise Refused(KEY_MISSING)
+    return signer_here(keys)
+
+
+def lacks_key(keys: EvidenceSigning) -> bool:
+    """Return whether signing is on and this process was given no key, as one may not be that seals nothing."""
+    return keys.enabled and keys.private_key_base64 is None
+
+
+def signer_here(keys: EvidenceSigning) -> Signer | None:
+    """Return who signs in this process, or None where signing is off or the key isn't here.
+
+    Errors: Refused, for a key that is none.
+    """
+    if not keys.enabled or keys.private_key_base64 is None:
+        return None
     return made_signer(keys.key_id, keys.private_key_base64.get_secret_value())
 
 
@@ -59,6 +72,17 @@ def signature_holds(public: PublicKey, statement: bytes, envelope: bytes) -> boo
         ok = whole and any(public.verifies(signature, message) for _, signature in found.signatures)
     metrics.signature_checked(ok=ok)
     return ok
+
+
+def signed(signer: Signer, statement: bytes) -> bytes:
+    """Return the envelope over a statement. Errors: Corrupt, where it would not verify.
+
+    What is kept or handed out is what verifies: a signature spoilt in the making would stand for ever.
+    """
+    envelope = signer.envelope(PAYLOAD_TYPE, statement)
+    if not signature_holds(signer.public, statement, envelope):
+        raise Corrupt("its signature does not verify")
+    return envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +135,9 @@ async def source_of(connection: Connection, key: JobKey) -> Source:
 def _judge(source: Source, signer: Signer | None) -> tuple[tuple[bytes, bytes | None] | None, str]:
     try:
         statement = seal_statement(source)
+        return (statement, None if signer is None else signed(signer, statement)), ""
     except (Corrupt, Refused) as error:
         return None, str(error)
-    if signer is None:
-        return (statement, None), ""
-    envelope = signer.envelope(PAYLOAD_TYPE, statement)
-    # What is stored is what verifies: a signature spoilt in the making would stand for ever.
-    if not signature_holds(signer.public, statement, envelope):
-        return None, "its signature does not verify"
-    return (statement, envelope), ""
 
 
 def _batches(waiting: Sequence[tuple[JobKey, int]]) -> list[list[JobKey]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 import aetheris.workbench as wb
 from aetheris.domain.errors import Denied, Refused
+from aetheris.evidence.dsse import new_signer
 from aetheris.forensics.remote import Api
 
 AGENT = """
@@ -49,9 +51,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stdout + done.stderr
 
+    (folder / "api.yaml").write_text("security: {evidence_signing: {enabled: true, key_id: acme}}")
+    signer, secret = new_signer("acme")
+    (folder / "acme.pub").write_bytes(base64.b64encode(signer.public.raw))
+    keys = {"CONFIG_PATH": str(folder / "api.yaml"), "AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY": secret}
     server = subprocess.Popen(
         [sys.executable, "-m", "aetheris", "serve", "desk_agent:desk", "--dev-tokens", "--port", "0"],
-        cwd=folder, env=environ, stdout=subprocess.PIPE, text=True,
+        cwd=folder, env=environ | keys, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert server.stdout is not None
     url = ""
@@ -151,7 +157,7 @@ def test_what_the_token_does_not_allow_is_said_in_one_line(place: dict[str, Any]
 
 
 def test_the_audit_log_is_read_checked_exported_and_verified(place: dict[str, Any]) -> None:
-    """By the auditor over the API and by the operator on the database: the same chain."""
+    """By the auditor over the API and by the operator on the database: the same chain; signed by who has a key."""
     run, folder = place["run"], place["folder"]
     auditor = {"AETHERIS_URL": place["url"], "AETHERIS_TOKEN": place["tokens"]["acme", "auditor"]}
     assert "view_audit" in run("audit", **auditor) + run("audit", **auditor)
@@ -159,6 +165,7 @@ def test_the_audit_log_is_read_checked_exported_and_verified(place: dict[str, An
     head = json.loads(run("audit", "-o", "audit.jsonl", "--json", **auditor))["head"]
     assert "self-consistent" in run("verify", "audit.jsonl", code=3)
     run("verify", "audit.jsonl", "--head", head, code=3)
+    assert "signed by acme (given by you)" in run("verify", "audit.jsonl", "--trust", "acme.pub")
     assert "not in this chain" in run("verify", "audit.jsonl", "--head", "0" * 64, code=1)
     assert json.loads(run("--tenant", "acme", "audit", "--check", "--json"))["entries"] > 1
     lines = (folder / "audit.jsonl").read_bytes().splitlines(keepends=True)

@@ -43,9 +43,19 @@ def test_from_a_new_key_to_exit_0(terminal: Terminal) -> None:
     assert private.read_text().strip() not in terminal.run("config", "show")
     terminal.run("export", job[:8], "-o", "e.zip")
     assert "sealed by acme-2026 (given by you)" in terminal.run("verify", "e.zip", "--trust", "acme-2026.pub")
+    told = terminal.json("audit", "-o", "audit.jsonl")
+    assert told["signature"] == "audit.jsonl.dsse"
+    shown = terminal.run("verify", "audit.jsonl", "--trust", "acme-2026.pub", "--head", told["head"])
+    assert "signed by acme-2026 (given by you)" in shown
+    assert "verified by a key you gave    exit 0" in shown
     assert "signatures" not in terminal.run("gc", "--dry-run")
     assert "not a public key" in terminal.run("verify", "e.zip", "--trust", "aetheris.yaml", code=2)
     assert "can't be read" in terminal.run("verify", "e.zip", "--trust", "nowhere.pub", code=2)
+    assert "can't be read" in terminal.run("verify", "audit.jsonl", "--trust", "nowhere.pub", code=2)
+    del terminal.env["AETHERIS_EVIDENCE_SIGNING_PRIVATE_KEY"]
+    told = terminal.run("audit", "-o", "audit.jsonl")  # a chain is read by who has no key, and says that nobody signed
+    assert "(unsigned)\nsignature  none: security.evidence_signing is enabled and there is no key" in told
+    assert not (terminal.folder / "audit.jsonl.dsse").exists()
 
 
 def test_a_forged_signature_keeps_its_job_and_rings(promtool: str, database: Database, tmp_path: Path) -> None:

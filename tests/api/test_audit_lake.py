@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from aetheris.cli.audit import sent_signature
+from aetheris.domain.errors import Refused, Unusable
+from aetheris.evidence import audit_file, audit_statement
+from aetheris.evidence.dsse import new_signer
 from aetheris.forensics.session import Session
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
@@ -52,3 +58,40 @@ def test_the_mirrored_audit_chain_is_checked_where_it_lies(database: Database, t
     assert broken(edited) == {("a", 3), ("b", 3)}
     assert broken([r for r in entries if (r["tenant_id"], r["seq"]) != ("a", 2)]) == {("a", 3)}
     assert broken([{**r, "tenant_id": "c"} if r["tenant_id"] == "b" else r for r in entries]) == {("c", 1)}
+
+
+def test_an_export_is_signed_where_the_api_has_a_key(database: Database, tmp_path: Path) -> None:
+    """The envelope comes with the lines, counts them, and verifies beside them; a spoilt one is not written."""
+    signer, secret = new_signer("acme-2026")
+    keys = {"security": {"evidence_signing": {"enabled": True, "key_id": "acme-2026", "private_key_base64": secret}}}
+
+    async def body() -> None:
+        async with serving(database, config=keys) as (_, client):
+            await client.get("/api/jobs", headers=bearer("a"))
+            answer = await client.post("/api/audit/export", headers=bearer("a", "auditor"))
+            document = (await client.get("/api/openapi.json")).json()
+        headers = document["paths"]["/api/audit/export"]["post"]["responses"]["200"]["headers"]
+        assert headers.keys() == {"X-Head", "X-Signature"} <= {name.title() for name in answer.headers}
+        sent = answer.headers["X-Signature"]
+        signature = sent_signature(sent, "http://localhost")
+        assert signature is not None
+        said = audit_statement.of_envelope(signature)
+        assert (said.entries, said.head, said.tenant) == (2, answer.headers["X-Head"], "a")
+        audit_file.deliver(answer.content, signature, tmp_path / "audit.jsonl")
+        given = base64.b64encode(signer.public.raw)
+        verdict = audit_file.verify(tmp_path / "audit.jsonl", trust=given, head=said.head)
+        assert (verdict.exit_code, verdict.tenant) == (0, "a"), str(verdict)
+        for spoilt in ("", "x", sent[:-4], base64.b64encode(b"{}").decode()):
+            with pytest.raises(Unusable, match="http://localhost sent a signature that can't be read"):
+                sent_signature(spoilt, "http://localhost")
+        # Enabled, and the key is elsewhere: the API serves, and nobody signs. A key that is none: it doesn't start.
+        del keys["security"]["evidence_signing"]["private_key_base64"]
+        async with serving(database, config=keys) as (_, client):
+            answer = await client.post("/api/audit/export", headers=bearer("a", "auditor"))
+            assert (answer.status_code, "X-Signature" in answer.headers) == (200, False)
+        keys["security"]["evidence_signing"]["private_key_base64"] = "c2VjcmV0"
+        with pytest.raises(Refused, match="not an Ed25519 key"):
+            async with serving(database, config=keys):
+                pass
+
+    run(body)

@@ -238,7 +238,11 @@ def dumps(value: Any) -> bytes:
 
 def judged(data: bytes, layer: str, code: int, trust: bytes | None = None) -> Verdict:
     """Verify, and hold the verdict to the layer and exit code that the table names."""
-    verdict = verify(data, trust=trust)
+    return held(verify(data, trust=trust), layer, code)
+
+
+def held(verdict: Verdict, layer: str, code: int) -> Verdict:
+    """Hold a verdict to the layer and exit code that the table names."""
     said = f"\n{verdict}"
     assert verdict.exit_code == code, said
     json.loads(json.dumps(verdict.to_dict()))

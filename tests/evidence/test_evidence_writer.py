@@ -18,7 +18,7 @@ import pytest
 from aetheris.domain.cells import Cell
 from aetheris.domain.errors import AetherisError, Corrupt, Refused
 from aetheris.evidence import CellSelector, Erasure, SealMembers, Source, archive, open_package, redact, verify, write
-from aetheris.evidence.seal import PAYLOAD_TYPE
+from aetheris.evidence.statement import PAYLOAD_TYPE
 from tests.evidence.evidence_job import EMAIL, SIGNER, Job, Spec, base, edited, genesis
 
 

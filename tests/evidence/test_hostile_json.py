@@ -9,8 +9,8 @@ from functools import cache
 import pytest
 
 from aetheris.evidence import archive
-from aetheris.evidence.seal import PAYLOAD_TYPE
 from aetheris.evidence.source import SealMembers
+from aetheris.evidence.statement import PAYLOAD_TYPE
 from tests.evidence.evidence_job import LAYER, SIGNER, Job, base, edited, judged, package
 
 Spoil = Callable[[bytes], bytes]
