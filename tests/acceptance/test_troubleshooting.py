@@ -407,6 +407,7 @@ def test_jobs_that_do_not_move(typed: Typed, hear: Hear, database: Database) -> 
         hear("is under way, or its job is not yet taken over: not in doubt", resolved)
         hear("no job starts with …", typed("trace", "zzzz", **dsn))
         hear("no module …", typed("submit", "nowhere:desk"))
+        assert "./a.yaml: a file, not a module; task graphs are run by" in typed("worker", "./a.yaml", code=2)
         HELD.set()
         system.wait(holds)
     with ae.open(database.admin_dsn) as system:
