@@ -199,7 +199,7 @@ def _month_of_commits(lake: Lake) -> int:
                 now = head
                 for paths in worth_merging(head, lake.folder, DAYS + 1):
                     now = rewrite(now, lake.folder, paths).head
-            sweep.expire(lake.heads(nothing), lake.folder, older_than_seconds=0)
+            sweep.expire(lake.heads(nothing), lake.catalog, older_than_seconds=0)
             sweep.sweep(lake.folder, lake.catalog, grace_seconds=0)
         return sum(p.stat().st_size for n in TABLES for p in (lake.folder / n / "metadata").rglob("*") if p.is_file())
     finally:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import click
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.config_file import load
+from aetheris.runtime.config_file import Loaded, load
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store.database import Database
 
@@ -43,13 +43,33 @@ def open_database() -> Database:
 
     For what needs no tenant of it, or comes before its tables. Errors: Refused, Unreachable.
     """
-    return Database.open(load().config.dsn)
+    return Database.open(own_server(load()))
+
+
+def own_server(loaded: Loaded) -> str | None:
+    """Return what names the server of one's own that commands work on; None where that is the embedded one.
+
+    As wherever a store is opened, AETHERIS_DSN wins over `jobstore.type: embedded`.
+    """
+    return loaded.config.dsn or os.environ.get("AETHERIS_DSN") or None
+
+
+def only_embedded() -> None:
+    """Refuse a command that is for the embedded server, when commands work on another one."""
+    loaded = load()
+    if own_server(loaded) is None:
+        return
+    if os.environ.get("AETHERIS_DSN"):
+        name, undo = "AETHERIS_DSN", "unset AETHERIS_DSN"
+    else:
+        name, undo = f"jobstore.dsn in {loaded.path}", "take it out"
+    raise Refused(f"{name} names a server of your own: start and stop it yourself, or {undo}")
 
 
 def refuse_over_api() -> None:
     """Refuse a command that works on the database itself, when AETHERIS_URL is set and no database is named."""
     name = next((n for n in ("AETHERIS_URL", "AETHERIS_API_URL") if os.environ.get(n)), None)
-    if name is None or load().config.dsn:
+    if name is None or own_server(load()):
         return
     ctx = click.get_current_context()
     command = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()

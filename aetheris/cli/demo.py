@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from aetheris.cli.connect import with_system
+from aetheris.cli.connect import own_server, with_system
 from aetheris.cli.evidence import show_verdict
 from aetheris.cli.lake import lake_folder, tell_round
 from aetheris.cli.main import json_option
@@ -22,12 +22,14 @@ from aetheris.evidence import verify, write
 from aetheris.forensics.checks import CheckResult, run_checks
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
+from aetheris.runtime.config_file import load
 from aetheris.runtime.export import evidence_source
 from aetheris.runtime.mirror import mirror_once
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import health
 from aetheris.store.airline_data import DataSet
 from aetheris.store.database import default_home
+from aetheris.store.embedded import Embedded
 from aetheris.store.mirror_rows import MirrorSource
 from ingest.tau_bench import Run, names_in_force, read_runs, read_world
 
@@ -70,6 +72,8 @@ def demo(runs_file: Path | None, world: Path | None, as_is: bool, screen: Screen
     report = _Report()
     began = time.perf_counter()
     runs, data = _material(runs_file, world, as_is, report)
+    if not screen.as_json:
+        _tell_making()
     code = with_system(lambda system: _demo(system, runs, data, screen, report, began), anywhere=True)
     screen.json(asdict(report))
     return code
@@ -85,6 +89,13 @@ def _material(runs_file: Path | None, world: Path | None, as_is: bool, report: _
     runs = read_runs(runs_file)
     report.read_as = {} if as_is else names_in_force(runs)
     return runs, read_world(world, renamed=report.read_as or None)
+
+
+def _tell_making() -> None:
+    """Say on stderr, whose lines are no result, that the embedded server is made first, where it is."""
+    home = default_home()
+    if own_server(load()) is None and Embedded(home).status().state == "absent":
+        click.echo(f"making an embedded PostgreSQL in {short_path(home)} (some seconds, once)", err=True)
 
 
 async def _demo(

@@ -7,6 +7,7 @@ input can't be used; 3 (verify) self-consistent, but by no key that you gave;
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import sys
@@ -65,14 +66,28 @@ class Listing(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list, long sentences wrapped."""
-        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(1_000)) for name, command in found if command])
+            formatter.write_dl([(name, self.sentence_of(ctx, name)) for name in self.list_commands(ctx)])
+
+    def sentence_of(self, ctx: click.Context, name: str) -> str:
+        """Return the first sentence of a command's help."""
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(1_000)
 
 
 class _Commands(Listing):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def sentence_of(self, ctx: click.Context, name: str) -> str:
+        """Return it as read from the source: to import them all for their docstrings takes seconds."""
+        source = Path(__file__).with_name(f"{COMMANDS[name]}.py").read_text("utf-8")
+        said = next(
+            ast.get_docstring(found)
+            for found in ast.parse(source).body
+            if isinstance(found, ast.FunctionDef) and found.name == name
+        )
+        return click.Command(name, help=said).get_short_help_str(1_000)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         home = COMMANDS.get(name)

@@ -18,7 +18,6 @@ from typing import Any
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -104,6 +103,9 @@ class Screen:
         if not self.is_terminal:
             yield lambda done: None
             return
+        # Here, for few commands draw a bar, and all would load it.
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn(f"{what:<9}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(what, total=total)

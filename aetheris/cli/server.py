@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 
 import click
 
 from aetheris.cli import starter
-from aetheris.cli.connect import open_database, refuse_over_api
+from aetheris.cli.connect import only_embedded, open_database, refuse_over_api
 from aetheris.cli.main import json_option
 from aetheris.cli.screen import Screen
-from aetheris.domain.errors import Refused
 from aetheris.store.database import Database, default_home
 from aetheris.store.embedded import Embedded
 from aetheris.store.migrate import migrate
@@ -58,7 +56,7 @@ def up(screen: Screen) -> None:
     \b
     Example:  aetheris up
     """
-    _only_embedded()
+    only_embedded()
     began = time.perf_counter()
     with Embedded(default_home()).keep() as running:
         asyncio.run(migrate(Database(running.dsn("aetheris_admin"), running)))
@@ -78,7 +76,7 @@ def down(screen: Screen) -> None:
     \b
     Example:  aetheris down
     """
-    _only_embedded()
+    only_embedded()
     server = Embedded(default_home())
     ran = server.status().state not in ("absent", "stopped")
     stopped = server.down()
@@ -88,8 +86,3 @@ def down(screen: Screen) -> None:
         words = "stopped" if ran else f"was not running in {default_home()}"
     screen.fact("PostgreSQL", words)
     screen.json({"home": str(default_home()), "stopped": stopped, "was_running": ran})
-
-
-def _only_embedded() -> None:
-    if os.environ.get("AETHERIS_DSN"):
-        raise Refused("AETHERIS_DSN names a server of your own: start and stop it yourself, or unset AETHERIS_DSN")

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime.agents import Agent
+from aetheris.runtime.graphs.agent import SUFFIXES
 from aetheris.runtime.tools import Tool
 
 
@@ -55,6 +57,11 @@ def tools(modules: Sequence[str]) -> list[Tool[Any, Any]]:
 
 
 def _load(name: str, target: str) -> ModuleType:
+    if Path(name).suffix in SUFFIXES:
+        raise Refused(
+            f"{target}: a file, not a module; task graphs are run by `aetheris worker --tools MODULE`,"
+            f" and MODULE is where their tools are"
+        )
     # As `python -m` does: what lies in the folder one stands in can be named.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

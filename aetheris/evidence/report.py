@@ -76,8 +76,8 @@ def _head(
         ("tenant", _text(tenant)),
         ("agent", _text(f"{data.get('agent', 'unknown')}, version {data.get('agent_version', 'unknown')}")),
         ("status", _status(last)),
-        ("began", _moment(first)),
-        ("last event", _moment(last)),
+        ("began", _moment(first.at) if first else "unknown"),
+        ("last event", _moment(last.at) if last else "unknown"),
         ("events", f"{len(lines):,}"),
         ("tool calls", f"{len(rows):,}"),
         ("cells", ", ".join(f"{states.count(s):,} {s}" for s in dict.fromkeys(states)) or "none"),
@@ -96,9 +96,11 @@ def _head(
 
 def _check_it() -> str:
     return (
-        "<h2>Check it yourself</h2>\n<pre>python -m aetheris.evidence FILE.zip</pre>\n"
-        "<p>It answers layer by layer and needs neither network nor account: exit 0 is verified by a key you gave, "
-        "3 is consistent in itself but by nobody you know, 1 is failed, 2 can't be read. Without it: "
+        "<h2>Check it yourself</h2>\n<pre>python -m aetheris.evidence FILE.zip --trust KEYS</pre>\n"
+        "<p>KEYS is a file with the public half of the key that signed, given to you by another way than this package; "
+        "if you have none, leave <code>--trust KEYS</code> out. It answers layer by layer and needs neither network "
+        "nor account: exit 0 is verified by a key you gave, 3 is consistent in itself but by nobody you know, 1 is "
+        "failed, 2 can't be read. Without it: "
         "<code>leaves.bin</code> holds SHA-256 of a zero byte and each line of <code>events.jsonl</code>, and "
         "<code>prev</code> in each line is the leaf of the line before.</p>\n"
         "<p class=soft>No package alone can show a job that was withheld, a second seal by the same key, a tool that "
@@ -176,12 +178,17 @@ def _status(last: events.Event | None) -> str:
     return _tag(word, word)
 
 
-def _moment(event: events.Event | None) -> str:
-    return f"{_EPOCH + timedelta(microseconds=event.at):%Y-%m-%d %H:%M:%S} UTC" if event else "unknown"
+def _moment(at: int) -> str:
+    return f"{_EPOCH + timedelta(microseconds=at):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _data(data: dict[str, Any]) -> str:
-    return _text(", ".join(f"{name}: {value}" for name, value in data.items()), DATA_CHARACTERS)
+    return _text(", ".join(f"{name}: {_value(name, value)}" for name, value in data.items()), DATA_CHARACTERS)
+
+
+def _value(name: str, value: Any) -> Any:
+    # No type holds the field to a number: in a stranger's record anything may stand there.
+    return _moment(value) if name == "expires_at" and type(value) is int else value
 
 
 def _tag(text: str, word: str) -> str:

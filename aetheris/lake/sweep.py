@@ -20,7 +20,6 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import StaticTable
 from pyiceberg.table.snapshots import Snapshot
 
-from aetheris.lake import index
 from aetheris.lake.catalog import NAMESPACE, LakeCatalog, location, reached, relative
 from aetheris.lake.schema import TABLES
 from aetheris.lake.tables import Head
@@ -39,12 +38,12 @@ class Swept:
     bytes: int
 
 
-def expire(heads: Mapping[str, Head], folder: Path, *, older_than_seconds: float = KEPT_SECONDS) -> int:
+def expire(heads: Mapping[str, Head], catalog: LakeCatalog, *, older_than_seconds: float = KEPT_SECONDS) -> int:
     """Let go of old versions, and return how many.
 
     The current version and the one that `lake.json` names always stay.
     """
-    published = index.read(folder)
+    published = catalog.remembered.read()
     before_ms = int((time.time() - older_than_seconds) * 1000)
     count = 0
     for name, head in heads.items():
@@ -86,7 +85,7 @@ def sweep(folder: Path, catalog: LakeCatalog, *, grace_seconds: float = GRACE_SE
 
 def _named(folder: Path, catalog: LakeCatalog) -> set[str]:
     # The index is read before the tables: what a round publishes meanwhile, their newer metadata names too.
-    published = index.read(folder)
+    published = catalog.remembered.read()
     named: set[str] = set()
     for entry in published.tables.values() if published else ():
         named |= {file.path for file in entry.files}

@@ -84,7 +84,7 @@ def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool
     if stop():
         return done
     # Versions go first: each commit copies them all, and passes that are cut short would leave ever more.
-    done.versions = sweep.expire(heads, lake.folder, older_than_seconds=grace_seconds)
+    done.versions = sweep.expire(heads, lake.catalog, older_than_seconds=grace_seconds)
     # Most files first, whatever their table: so such passes get to all of them in time.
     waiting = [(name, p) for name, head in heads.items() for p in worth_merging(head, lake.folder, today)]
     waiting.sort(key=lambda each: len(each[1]), reverse=True)
@@ -105,7 +105,7 @@ def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool
 
 
 def _let_go(lake: Lake, grace_seconds: float) -> tuple[int, Swept]:
-    versions = sweep.expire(lake.heads(lake.published()), lake.folder, older_than_seconds=grace_seconds)
+    versions = sweep.expire(lake.heads(lake.published()), lake.catalog, older_than_seconds=grace_seconds)
     return versions, sweep.sweep(lake.folder, lake.catalog, grace_seconds=grace_seconds)
 
 
@@ -160,7 +160,7 @@ def _erase(lake: Lake, wanted: erase.Wanted) -> int:
 
 def _delete(lake: Lake, wanted: erase.Wanted) -> int:
     """Let every older version go, delete each file that still holds a cell, and look again."""
-    sweep.expire(lake.heads(lake.published()), lake.folder, older_than_seconds=0)
+    sweep.expire(lake.heads(lake.published()), lake.catalog, older_than_seconds=0)
     named = {lake.folder / file.path for t in _index(lake).tables.values() for file in t.files}
     deleted = 0
     for name in erase.HOLDERS:

@@ -28,7 +28,7 @@ from aetheris.runtime.rounds import Rounds
 from aetheris.runtime.turns import Budget, FreeTurn, RateLimited, Turn, Waiter
 from aetheris.store import limits as store
 from aetheris.store.database import Connection
-from aetheris.store.errors import Unreachable
+from aetheris.store.errors import Full, Unreachable
 from aetheris.store.limits import Key, Wait
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.1
 RELOAD_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
+#: What is refused and not merely gone or full wants a person: asked and told of ever less often, down to this.
+REFUSED_MOST_SECONDS = 10.0
 #: A far side that names a longer pause is asked again after this, and may name it again.
 HOLD_MOST_SECONDS = 300.0
 
@@ -234,16 +236,20 @@ class Limiter:
     # The task of a budget that has waiters.
 
     async def _serve(self, budget: Budget) -> None:
+        refused_seconds = RECONNECT_SECONDS
         while budget.queue or budget.head is not None:
             budget.wake.clear()
             try:
                 pause = await self._round(budget)
+                refused_seconds = RECONNECT_SECONDS
             except AetherisError as error:
-                # Gone, or full: whoever waits goes on waiting. What an unanswered statement reserved is wasted; its
-                # permits are not renewed and run out.
+                # Whoever waits goes on waiting. What an unanswered statement reserved is wasted; its permits are not
+                # renewed and run out.
                 _log.warning("%s", error)
                 await self._drop_connection()
                 pause = RECONNECT_SECONDS
+                if not isinstance(error, Unreachable | Full):
+                    pause, refused_seconds = refused_seconds, min(2 * refused_seconds, REFUSED_MOST_SECONDS)
             if pause > 0 and (budget.queue or budget.head is not None):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):

@@ -90,7 +90,8 @@ class Worker:
         self._keys: dict[int, bytes] = {}
         self._contexts = ReplayContextBuilder({})
         self._snapshotter = Snapshotter(self.settings.snapshot, within_seconds=self.settings.lease_seconds)
-        self._background: set[asyncio.Task[None] | asyncio.Task[End]] = set()
+        self._aside: set[asyncio.Task[End]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._journal = Journal(self.name, lambda: database.connect("worker"))
         self._limiter = Limiter(
             limits or Unlimited(),
@@ -132,9 +133,10 @@ class Worker:
             for task in (limiter, *duties):
                 task.cancel()
             await asyncio.gather(limiter, *duties, return_exceptions=True)
-            for held in list(self._held.values()):
-                held.task.cancel()
-            await asyncio.gather(*(h.task for h in self._held.values()), return_exceptions=True)
+            in_hand = self._in_hand()
+            for job in in_hand:
+                job.cancel()
+            await asyncio.gather(*in_hand, return_exceptions=True)
             await self._limiter.close()
             await self._models.close()
             self._journal.close()
@@ -236,8 +238,8 @@ class Worker:
         """Let an earlier hold of a job that is in hand anew end: by itself where it is about to, else cancelled."""
         if before is None:
             return
-        self._background.add(before.task)
-        before.task.add_done_callback(self._background.discard)
+        self._aside.add(before.task)
+        before.task.add_done_callback(self._aside.discard)
         if not before.run.letting_go:
             _log.warning("job %s: the lease ran out and is ours anew; its task is cancelled", before.lease.job[:8])
             before.task.cancel()
@@ -296,11 +298,14 @@ class Worker:
             held.run.drain()
         self._limiter.drain()
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self._held and (left := deadline - time.monotonic()) > 0:
-            tasks = [h.task for h in self._held.values()]
+        while (tasks := self._in_hand()) and (left := deadline - time.monotonic()) > 0:
             done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 await self._wake_others()
+
+    def _in_hand(self) -> list[asyncio.Task[End]]:
+        """Return the tasks of all jobs in hand, and of the holds that were set aside and haven't ended."""
+        return [*(held.task for held in self._held.values()), *self._aside]
 
     async def _wake_others(self) -> None:
         try:

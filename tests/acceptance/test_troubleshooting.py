@@ -156,15 +156,20 @@ def said_by(work: Callable[[], Any]) -> str:
 @provokes(
     "can't reach PostgreSQL at …",
     "is not a PostgreSQL connection string",
-    "AETHERIS_DSN names a server of your own: start and stop it yourself",
+    "names a server of your own: start and stop it yourself",
     "is too old: Aetheris needs",
 )
-def test_an_address_that_leads_to_no_store(typed: Typed, hear: Hear) -> None:
+def test_an_address_that_leads_to_no_store(typed: Typed, hear: Hear, tmp_path: Path) -> None:
     """Nobody there, no address at all, not ours to start, and a server of an earlier day."""
     nobody = "postgresql://nobody@127.0.0.1:1/none"
     hear("can't reach PostgreSQL at …", typed("jobs", AETHERIS_DSN=nobody))
     hear("is not a PostgreSQL connection string", typed("jobs", AETHERIS_DSN="postgresql://["))
-    hear("AETHERIS_DSN names a server of your own: start and stop it yourself", typed("up", AETHERIS_DSN=nobody))
+    (tmp_path / "own.yaml").write_text(f"jobstore: {{dsn: '{nobody}'}}\n")
+    not_ours = "names a server of your own: start and stop it yourself"
+    for command in ("up", "down"):
+        hear(not_ours, typed(command, code=2, AETHERIS_DSN=nobody))
+        hear(not_ours, said := typed(command, code=2, CONFIG_PATH="own.yaml"))
+        assert said.startswith("aetheris: jobstore.dsn in own.yaml ")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_old_server, args=(listening,), daemon=True).start()
         port = listening.getsockname()[1]
@@ -402,6 +407,7 @@ def test_jobs_that_do_not_move(typed: Typed, hear: Hear, database: Database) -> 
         hear("is under way, or its job is not yet taken over: not in doubt", resolved)
         hear("no job starts with …", typed("trace", "zzzz", **dsn))
         hear("no module …", typed("submit", "nowhere:desk"))
+        assert "./a.yaml: a file, not a module; task graphs are run by" in typed("worker", "./a.yaml", code=2)
         HELD.set()
         system.wait(holds)
     with ae.open(database.admin_dsn) as system:

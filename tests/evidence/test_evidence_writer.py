@@ -71,6 +71,19 @@ def test_what_goes_in_comes_out() -> None:
     assert b'"ada@example.org"\n' in package.member("cells/000001.jsonl")
 
 
+def test_the_report_tells_deadlines_as_times_and_how_trust_is_given() -> None:
+    """A reader knows no microseconds since 1970, and without a key the check that is shown can't exit 0."""
+
+    def page_with(expires_at: object) -> str:
+        waiting = shown_job().change(15, data={"wait_type": "timer", "expires_at": expires_at})
+        return open_package(written(waiting.source())).member("report.html").decode()
+
+    page = page_with(1_700_000_060_000_000)
+    assert "expires_at: 2023-11-14 22:14:20 UTC, wait_type: timer<" in page
+    assert "python -m aetheris.evidence FILE.zip --trust KEYS<" in page
+    assert "expires_at: never, wait_type: timer<" in page_with("never")
+
+
 def test_an_unfinished_job_leaves_unsealed() -> None:
     """Nothing may claim that a running job is complete."""
     job = shown_job()

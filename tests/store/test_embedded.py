@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from aetheris.cli import demo
 from aetheris.domain.errors import Refused
 from aetheris.store import embedded_cluster, embedded_place
 from aetheris.store.embedded import ADMIN, Embedded
@@ -153,6 +154,28 @@ def test_a_killed_user_takes_the_server_from_nobody_and_keeps_it_from_nobody(hom
     _leave(other)
     status = Embedded(home).status()
     assert (status.state, status.in_use) == ("stopped", False)
+
+
+def test_the_demo_says_that_a_server_is_made_only_where_one_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's first command would otherwise say nothing for some seconds; later ones make nothing."""
+
+    def said() -> str:
+        demo._tell_making()
+        told = capsys.readouterr()
+        assert not told.out
+        return told.err
+
+    monkeypatch.chdir(home.parent)
+    monkeypatch.delenv("AETHERIS_DSN", raising=False)
+    monkeypatch.setenv("AETHERIS_HOME", str(home))
+    assert said() == ""
+    shutil.rmtree(home)
+    assert said() == "making an embedded PostgreSQL in home (some seconds, once)\n"
+    monkeypatch.setenv("AETHERIS_DSN", "postgresql://own")
+    assert said() == ""
+    assert not home.exists()
 
 
 def test_up_keeps_the_server_until_down(home: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import aetheris as ae
+from aetheris.domain.errors import Denied
 from aetheris.domain.limits import Limit
+from aetheris.runtime import limiter as limiter_module
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.limiter import Limiter
 from aetheris.store import limits as store
@@ -85,6 +87,32 @@ def test_a_waiter_waits_on_while_the_disk_is_full(database: Database, monkeypatc
         limiter = Limiter(Ten(), "w1", Clock(0), lambda: database.connect("worker"))
         await asyncio.wait_for(entered(limiter, "a"), 10)
         assert len(seen) > 1
+        await limiter.close()
+
+    run(work)
+
+
+def test_what_is_refused_for_good_is_asked_for_ever_less_often(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A role without its grant: the log said so five times a second. Whoever waits starts when that is mended."""
+    real, mended = store.reserve, asyncio.Event()
+
+    async def refused(*given: Any, **named: Any) -> Any:
+        if not mended.is_set():
+            raise Denied("PostgreSQL refused: permission denied for table limit_budgets")
+        return await real(*given, **named)
+
+    monkeypatch.setattr(store, "reserve", refused)
+    monkeypatch.setattr(limiter_module, "RECONNECT_SECONDS", 0.01)
+
+    async def work() -> None:
+        limiter = Limiter(Ten(), "w1", Clock(0), lambda: database.connect("worker"))
+        waits = asyncio.create_task(entered(limiter, "a"))
+        await asyncio.sleep(0.5)
+        assert caplog.text.count("permission denied") <= 7  # 0.01 s doubled six times is over half a second
+        mended.set()
+        await asyncio.wait_for(waits, 10)
         await limiter.close()
 
     run(work)

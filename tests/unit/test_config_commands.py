@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from aetheris.cli.main import cli, main
+from aetheris.cli.main import COMMANDS, Listing, cli, main
 from aetheris.runtime.config import Config
 from aetheris.store.errors import Unreachable
 
@@ -65,6 +66,18 @@ def test_who_names_no_command_is_shown_them(
         main()
     assert left.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_help_lists_commands_without_loading_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them together take seconds; what is read from their source must be what they say."""
+    context = click.Context(cli)
+    assert isinstance(cli, Listing)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert cli.sentence_of(context, name) == command.get_short_help_str(1_000) != ""
+    monkeypatch.setattr(type(cli), "get_command", lambda *_: pytest.fail("a command was loaded"))
+    assert "  init      Write a starter folder DIR" in CliRunner().invoke(cli, ["--help"]).output
 
 
 def test_every_key_is_read_by_something() -> None:
