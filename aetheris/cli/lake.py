@@ -23,7 +23,6 @@ from aetheris.forensics.library import Query
 from aetheris.forensics.session import Session
 from aetheris.forensics.source import open_source
 from aetheris.lake import Lake
-from aetheris.lake.memory import for_a_long_life
 from aetheris.runtime import logs
 from aetheris.runtime.housekeeping import duties, keep
 from aetheris.runtime.mirror import Round, follow, mirror_once
@@ -72,7 +71,6 @@ async def _mirror(system: AsyncSystem, folder: Path, following: bool, screen: Sc
     source = MirrorSource(system.database)
     signer = signer_of(system.config.security.evidence_signing)
     if following:
-        for_a_long_life()
         who = resource(system.config.monitoring.tracing.service_name, f"mirror-{os.getpid()}")
         logs.configure(who, system.config.secrets(os.environ))
     lake = Lake(folder, source.catalog_uri)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from aetheris import __version__
+from aetheris.cli.allocators import for_a_long_life
 from aetheris.cli.screen import Screen, printable
 from aetheris.domain.errors import AetherisError, Refused
 
@@ -60,6 +61,9 @@ COMMANDS = {
     "verify": "evidence",
 }
 
+#: They read much, now and then, and rest.
+LONG_LIVED = frozenset({"mirror"})
+
 
 class Listing(click.Group):
     """A group that lists its commands by the whole first sentence of each; click's own cuts it at the line's end."""
@@ -93,6 +97,8 @@ class _Commands(Listing):
         home = COMMANDS.get(name)
         if home is None:
             return None
+        if name in LONG_LIVED:
+            for_a_long_life()
         command: click.Command = getattr(import_module(f"aetheris.cli.{home}"), name)
         return command
 

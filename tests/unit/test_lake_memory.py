@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
-from aetheris.lake.memory import for_a_long_life, give_back
+from aetheris.lake.memory import give_back
 
 ROWS = 200_000
 
@@ -43,14 +45,16 @@ def held() -> tuple[int, int]:
 
 def rounds(folder: str) -> list[int]:
     """Return what this process holds after each of six rounds of reading a lake's files in four threads."""
-    for_a_long_life()
     lines = pa.array([f"{n:0300}" for n in range(4000)])
     for number in range(24):
         pq.write_table(pa.table({"line": lines}), f"{folder}/{number}.parquet", compression="zstd")
 
     def read(_: int) -> int:
-        table = pa.concat_tables([pq.read_table(f"{folder}/{number}.parquet") for number in range(24)])
-        return table.take(pa.array(range(table.num_rows - 1, -1, -1))).num_rows
+        files = [f"{folder}/{number}.parquet" for number in range(24)]
+        some = [pq.read_table(file, filters=pc.field("line") > f"{3000:0300}") for file in files]
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+        pq.write_table(table, pa.BufferOutputStream(), compression="zstd")
+        return some[0].num_rows + table.take(pa.array(range(table.num_rows - 1, -1, -1))).num_rows
 
     found = []
     for _ in range(6):
@@ -63,14 +67,26 @@ def rounds(folder: str) -> list[int]:
 
 
 def test_a_process_for_a_long_life_holds_after_each_round_what_it_held_before(tmp_path: Path) -> None:
-    """The soak: a mirror that came to 230 MB more, in heaps of threads that rested."""
-    words = [
-        sys.executable,
-        "-c",
-        "import sys; from tests.unit.test_lake_memory import rounds; print(*rounds(sys.argv[1]))",
-    ]
-    _, *after = map(int, subprocess.check_output([*words, str(tmp_path)], text=True).split())
+    """The soaks: a mirror that came to 230 MB more, in heaps of threads that rested, and of Arrow's own readers."""
+    code = (
+        "import sys; from aetheris.cli.allocators import for_a_long_life; for_a_long_life();"
+        " from tests.unit.test_lake_memory import rounds; import pyarrow as pa;"
+        " print(*rounds(sys.argv[1]), pa.default_memory_pool().backend_name)"
+    )
+    *found, allocator = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True).split()
+    assert allocator == "system"
+    after = [int(held) for held in found[1:]]
     assert max(after) - min(after) < 5_000_000
+
+
+def test_the_mirror_is_such_a_process_and_is_told_before_arrow_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow looks at its environment when it is loaded, and never again."""
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    code = (
+        "import sys; from aetheris.cli.main import cli; assert 'pyarrow' not in sys.modules;"
+        " assert cli.get_command(None, 'mirror'); import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "system"
 
 
 def test_what_threads_took_for_arrow_is_given_back() -> None:
