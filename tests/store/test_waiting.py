@@ -6,12 +6,14 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 import aetheris as ae
 from aetheris.demo.first import Ticket, desk
 from aetheris.domain.jobs import JobStatus
-from aetheris.store.database import Database
+from aetheris.store import jobs
+from aetheris.store.database import Connection, Database
 from tests.store.job_support import FAST, at_rest, crash, ended, run, types
 from tests.store.pay_support import (
     EFFECTS,
@@ -216,6 +218,33 @@ def test_children_run_once_and_bring_their_results_even_if_the_parents_worker_di
             assert len(children) == 3
             genesis = (await system.record(children[0].job)).events[0]
             assert genesis.data["parent"] == job
+
+    run(work)
+
+
+@pytest.mark.parametrize("name", ["outcome", "submit"])
+def test_a_parent_whose_connection_breaks_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It failed for good: that PostgreSQL was away, or had no connection left, was taken for an error of its code."""
+    real, broken = getattr(jobs, name), []
+
+    async def breaking(connection: Connection, *given: Any) -> Any:
+        if not broken:
+            broken.append(1)
+            with psycopg.connect(database.admin_dsn) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+        return await real(connection, *given)
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(parent)
+            monkeypatch.setattr(jobs, name, breaking)
+            await system.start_worker([parent, double], FAST)
+            record = await ended(system, job)
+            assert record.result() == [[2, 4], "failed"]
+            assert broken
+            assert len(await system.listing(agent="double")) == 3
 
     run(work)
 
