@@ -136,7 +136,7 @@ async def erase_in_lake(database: Database, source: MirrorSource, lake: Lake) ->
         files = await asyncio.to_thread(_erase, lake, wanted)
         await mirror_once(source, lake)
         deleted = await asyncio.to_thread(_delete, lake, wanted)
-        await erasing.gone_from_lake(connection, list(wanted))
+        await erasing.gone_from_lake(connection, wanted)
     cells = sum(len(names) for names in wanted.values())
     return LakeErased(len(wanted), cells, files + deleted, time.monotonic() - began)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from aetheris.evidence import verify
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.source import open_source
 from aetheris.lake import open_lake
+from aetheris.runtime import archive
 from aetheris.runtime.archive import compact, erase_in_lake
 from aetheris.runtime.config import Snapshots
 from aetheris.runtime.erasure import cell_key, erase, hold
@@ -138,6 +141,34 @@ def test_old_files_that_nothing_names_are_erased_too(database: Database, tmp_pat
             await compact(here.source, here.lake, now=4e9)
             assert len(found_in(here.folder, secrets)) == 3
             await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
+            await erase_in_lake(database, here.source, here.lake)
+            assert found_in(here.folder, secrets) == []
+
+    run(body)
+
+
+def test_a_cell_erased_while_the_lake_is_looked_through_stays_on_the_list(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was noted as gone with the job's others, and its body lay in the lake for ever."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            await here.kept()
+            secrets, cells = await secrets_of(here, job), await addresses(here, job)
+            await erase(database, here.folder, "default", job, cells[:1], by="ann", reason="asked")
+            real = archive._delete
+
+            def meanwhile(*given: Any) -> int:
+                deleted = real(*given)
+                asyncio.run(erase(database, here.folder, "default", job, cells[1:], by="ann", reason="asked again"))
+                return deleted
+
+            monkeypatch.setattr(archive, "_delete", meanwhile)
+            await erase_in_lake(database, here.source, here.lake)
+            monkeypatch.undo()
+            assert found_in(here.folder, secrets)
             await erase_in_lake(database, here.source, here.lake)
             assert found_in(here.folder, secrets) == []
 
