@@ -145,6 +145,6 @@ class Children:
     def _record(self, engine: Engine, step: ChildStep, outcome: jobs.Outcome) -> None:
         if step.step not in engine.history.waits:
             return
-        data = {"child": step.child, "status": outcome.status.word}
+        data = {"child": step.child, "status": outcome.status.word} | ({"erased": True} if outcome.erased else {})
         bodies = list(outcome.bodies.items())
         engine.arrived(engine.log.emit("child_completed", step=step.step, data=data, bodies=bodies), bodies)

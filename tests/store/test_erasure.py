@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import aetheris as ae
 from aetheris.domain import events
 from aetheris.domain.errors import Conflict, Corrupt, Erased, Refused
 from aetheris.evidence import verify
@@ -21,7 +22,7 @@ from aetheris.runtime.erasure import cell_key, erase, hold
 from aetheris.runtime.replay import replay
 from aetheris.runtime.snapshots import take_asked
 from aetheris.store.database import Database
-from tests.store.job_support import at_rest, run
+from tests.store.job_support import FAST, at_rest, crash, ended, run
 from tests.store.retention_support import House, Passenger, everything_in, house, package, slow_trip, trip, waiting
 
 
@@ -263,5 +264,34 @@ def test_a_replay_of_an_erased_value_says_so(database: Database, tmp_path: Path,
                 return
             with pytest.raises(Erased, match=f"its {name} was erased"):
                 await replay(trip, again)
+
+    run(body)
+
+
+@ae.agent
+async def sends(ctx: ae.Context) -> str | None:
+    """A child, and what it says."""
+    try:
+        said: str | None = await ctx.child(trip, Passenger(name="Ada", email="a@example.org"))
+    except ae.ChildFailed as failed:
+        return f"{failed.status}: {failed.message}"
+    return said
+
+
+def test_a_result_erased_before_the_parent_took_it_is_no_empty_result(database: Database, tmp_path: Path) -> None:
+    """The parent's worker was away when its child ended: it read None there, as if that were the answer."""
+
+    async def body() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            first = await system.start_worker([sends], ae.Settings(lease_seconds=1, poll_seconds=0.1))
+            job = await system.submit(sends)
+            while not (children := await system.listing(agent="trip")):
+                await asyncio.sleep(0.02)
+            await crash(system, first)
+            await system.start_worker([trip], FAST)
+            await ended(system, children[0].job)
+            await erase(database, tmp_path, "default", children[0].job, None, by="ann", reason="asked")
+            await system.start_worker([sends], FAST)
+            assert (await ended(system, job)).result() == "completed: what it left was erased"
 
     run(body)
