@@ -147,3 +147,18 @@ def test_who_waits_for_tokens_goes_on_when_they_are_limited_no_more(
         await limiter.close()
 
     run(work)
+
+
+def test_an_absurd_count_of_tokens_holds_nobody_up(database: Database) -> None:
+    """An endpoint says what it likes: the sum that PostgreSQL refused was tried again for ever, before all else."""
+
+    async def work() -> None:
+        limiter = Limiter(Tokens(), "w1", Clock(0), lambda: database.connect("worker"))
+        await entered(limiter, "a", 1)
+        (budget,) = limiter._budgets.values()
+        limiter.correct(budget, 10**15)
+        await asyncio.wait_for(entered(limiter, "b", 1), 5)
+        assert not limiter._amends
+        await limiter.close()
+
+    run(work)
