@@ -180,6 +180,34 @@ def test_an_approval_that_nobody_gives_is_a_no(database: Database) -> None:
     run(work)
 
 
+def test_a_yes_after_the_time_of_the_approval_is_none(database: Database) -> None:
+    """No worker was here when its time was over: a yes a day later was taken before that could be said."""
+
+    @ae.agent
+    async def expiring(ctx: ae.Context) -> Any:
+        answer = await ctx.approval("Now?", expires=1.2)
+        return [bool(answer), answer.expired]
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([expiring], FAST)
+            job = await system.submit(expiring)
+            asked = (await at_rest(system, job, "approval 1")).events[-1]
+            await crash(system, worker)
+            while system.operator.submitter.clock.now_us() <= asked.data["expires_at"]:
+                await asyncio.sleep(0.05)
+            with pytest.raises(ae.Refused, match="the approval at step 1 has expired"):
+                await system.operator.approve(job, 1, approved=True)
+            # As one that was looked at a moment before:
+            await system.operator._send(job, "approval", "approval/1", b'{"decision":"approved","role":"operator"}')
+            await system.start_worker([expiring], FAST)
+            record = await ended(system, job)
+            assert record.result() == [False, True]
+            assert "message_ignored" in types(record)
+
+    run(work)
+
+
 @ae.agent
 async def double(ctx: ae.Context, n: int) -> int:
     """A child."""
