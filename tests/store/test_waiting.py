@@ -250,6 +250,20 @@ def test_children_run_once_and_bring_their_results_even_if_the_parents_worker_di
     run(work)
 
 
+def test_nobody_submits_a_job_in_the_place_of_a_child(database: Database) -> None:
+    """Its parent would wait for ever for a child that was never made."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(parent)
+            for key in (f"child/{job}/1", f"continue/{job}", f"retry/{job}"):
+                with pytest.raises(ae.Refused, match="use another"):
+                    await system.submit(double, 1, key=key)
+            assert await system.submit(double, 1, key="retry/ticket-881")
+
+    run(work)
+
+
 @pytest.mark.parametrize("name", ["outcome", "submit"])
 def test_a_parent_whose_connection_breaks_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch, name: str
