@@ -182,9 +182,14 @@ def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database
     async def body() -> None:
         async with house(database, tmp_path) as here:
             (job,) = await here.travelled()
+            async with ae.AsyncSystem(database=database, tenant="acme") as theirs:
+                await theirs.wait([await theirs.submit(trip, Passenger(name="Eve", email="e@example.org"))], seconds=30)
             await here.kept()
             secrets, cells = await secrets_of(here, job), await addresses(here, job)
-            orphan = next((here.folder / "cells" / "data").rglob("*.parquet")).parent / "stray"
+            other = next((here.folder / "cells" / "data" / "acme").rglob("*.parquet"))  # is nobody's hindrance here
+            whole = other.read_bytes()
+            other.write_bytes(whole[:-4] + b"gone")
+            orphan = next((here.folder / "cells" / "data" / "default").rglob("*.parquet")).parent / "stray"
             orphan.write_bytes(b"not parquet")
             await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
             with pytest.raises(Corrupt, match="what it holds can't be told"):
@@ -192,6 +197,7 @@ def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database
             assert stored(here, secrets) == []
             orphan.unlink()
             assert (await erase_in_lake(database, here.source, here.lake)).jobs == 1
+            other.write_bytes(whole)  # to be searched
             assert found_in(here.folder, secrets) == []
 
     run(body)
