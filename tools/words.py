@@ -98,7 +98,7 @@ EVENTS: dict[str, tuple[str, str]] = {
     "approval_requested": ("A person is asked; `role` and `expires_at` where they are set.", "title"),
     "approval_completed": ("The answer: `approved`, `rejected` or `expired`.", "why"),
     "child_requested": ("A job of its own was submitted for this step.", ""),
-    "child_completed": ("That job ended.", "result or error"),
+    "child_completed": ("That job ended; `erased` where what it left was erased before.", "result or error"),
     "patch_recorded": ("`ctx.patched` took the new way here.", ""),
     "confirmation_replay_failed": ("The world no longer confirms a recorded result; the job is parked.", ""),
 }

@@ -78,7 +78,7 @@ TYPES: dict[str, dict[str, type]] = {
     "approval_requested": {"correlation_key": str},  # role?, expires_at?. cells: title
     "approval_completed": {"correlation_key": str, "decision": str},  # cells: why
     "child_requested": {"agent": str, "child": str},
-    "child_completed": {"child": str, "status": str},  # cells: result or error
+    "child_completed": {"child": str, "status": str},  # erased?. cells: result or error
     "patch_recorded": {"patch": str},  # the code took its new way here
     # The world no longer confirms a recorded result: the job is parked until a person resumes it.
     "confirmation_replay_failed": {"attempt": int, "tool_name": str, "reason": str},

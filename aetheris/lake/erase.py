@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aetheris.domain.errors import Corrupt
+from aetheris.lake import layout
 from aetheris.lake.rewrite import Rewritten, rewrite
 from aetheris.lake.tables import Head, files_at
 
@@ -36,7 +37,9 @@ def holding(folder: Path, table: str, wanted: Wanted) -> list[Path]:
 def erase_from(head: Head, folder: Path, wanted: Wanted) -> Rewritten | None:
     """Commit the table without what is wanted; None when its current files hold nothing of it. Errors as `rewrite`."""
     name = head.shape.name
-    current = [file.path for file in files_at(head, folder, None, ())]
+    # Nobody else's are looked into: a damaged file of one tenant must not keep what another wants gone.
+    whose = {None, *(tenant for tenant, _ in wanted)}
+    current = [f.path for f in files_at(head, folder, None, ()) if layout.tenant_of(f.path) in whose]
     paths = [path for path in current if _holds(folder / path, name, wanted)]
     if not paths:
         return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aetheris.domain.errors import Conflict
+from aetheris.domain.errors import Conflict, Corrupt
 from aetheris.lake import Doubtful, Index, Lake, Overtaken, erase, sweep
 from aetheris.lake.rewrite import rewrite, worth_merging
 from aetheris.lake.sweep import GRACE_SECONDS, Swept
@@ -51,8 +51,8 @@ async def compact(
 
     Files that were replaced stay for `grace_seconds`, for readers that hold the
     index of before. Once `stop` says so, no further merge is begun and
-    nothing is let go: another time. Errors: Corrupt (a file is not what it was; it is left),
-    Unreachable, Conflict.
+    nothing is let go: another time. Errors: Corrupt (a file is not what it was: it is left,
+    and all the others are merged), Unreachable, Conflict.
     """
     began = time.monotonic()
     today = int((time.time() if now is None else now) // DAY_SECONDS)
@@ -62,6 +62,8 @@ async def compact(
     if merged.merges:
         await mirror_once(source, lake)
     versions, swept = (0, Swept(0, 0, 0)) if stop() else await asyncio.to_thread(_let_go, lake, grace_seconds)
+    if merged.damaged is not None:
+        raise merged.damaged
     return Compacted(
         merged.merges, merged.before, merged.after, merged.rows, merged.later, merged.versions + versions, swept,
         time.monotonic() - began,
@@ -76,6 +78,8 @@ class _Merged:
     rows: int = 0
     later: int = 0
     versions: int = 0
+    #: The first file that was not what it was; whoever would stop here would never come to what lies behind it.
+    damaged: Corrupt | None = None
 
 
 def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool]) -> _Merged:
@@ -96,6 +100,9 @@ def _merge(lake: Lake, today: int, grace_seconds: float, stop: Callable[[], bool
         except (Overtaken, Doubtful):
             # The mirror goes first; what is left is merged the next time.
             done.later += 1
+            continue
+        except Corrupt as error:
+            done.damaged = done.damaged or error
             continue
         done.merges += 1
         done.before += len(paths)
@@ -136,7 +143,7 @@ async def erase_in_lake(database: Database, source: MirrorSource, lake: Lake) ->
         files = await asyncio.to_thread(_erase, lake, wanted)
         await mirror_once(source, lake)
         deleted = await asyncio.to_thread(_delete, lake, wanted)
-        await erasing.gone_from_lake(connection, list(wanted))
+        await erasing.gone_from_lake(connection, wanted)
     cells = sum(len(names) for names in wanted.values())
     return LakeErased(len(wanted), cells, files + deleted, time.monotonic() - began)
 

@@ -9,6 +9,7 @@ that be lost, the parent asks by itself now and then.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from aetheris.runtime.waits import ChildStep
 from aetheris.store import inbox, jobs
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection
+from aetheris.store.errors import Full, Unreachable, translated
 from aetheris.store.signals import wake_others
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 #: A child that ends within this is waited for on the spot.
 LINGER_SECONDS = 1.0
+RECONNECT_SECONDS = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 class Children:
@@ -50,8 +55,19 @@ class Children:
         self._nudged.setdefault(child, asyncio.Event()).set()
 
     async def run(self, engine: Engine, step: ChildStep) -> None:
-        """Submit the child unless it is there, wait for its end, and record it. Errors: Lost, Unreachable."""
+        """Submit the child unless it is there, wait for its end, and record it. Errors: Lost, Conflict, Refused."""
         await engine.log.durable()
+        while True:
+            try:
+                outcome = await self._end_of(engine, step)
+                break
+            except (Unreachable, Full) as error:
+                # Of the parent's own connection: no reason to fail it. Who can't reach the database loses its lease.
+                _log.warning("%s", error)
+                await asyncio.sleep(RECONNECT_SECONDS)
+        self._record(engine, step, outcome)
+
+    async def _end_of(self, engine: Engine, step: ChildStep) -> jobs.Outcome:
         nudged = self._nudged.setdefault(step.child, asyncio.Event())
         connection = await self._connect()
         try:
@@ -70,9 +86,9 @@ class Children:
                     waited += LINGER_SECONDS
                 nudged.clear()
                 outcome = await jobs.outcome(connection, self._tenant, step.child)
+            return outcome
         finally:
             await connection.close()
-        self._record(engine, step, outcome)
 
     async def continue_as(self, engine: Engine, step: ContinueStep) -> None:
         """Submit the run that this one goes on as; submitting it again is the same run.
@@ -92,7 +108,8 @@ class Children:
         )
         connection = await self._connect()
         try:
-            await jobs.submit(connection, new)
+            with translated():
+                await jobs.submit(connection, new)
             await wake_others(connection)
         finally:
             await connection.close()
@@ -117,7 +134,8 @@ class Children:
             parent=self._parent,
             traceparent=engine.log.trace.traceparent,
         )
-        await jobs.submit(connection, new)
+        with translated():
+            await jobs.submit(connection, new)
         await wake_others(connection)
 
     def _submitter(self, engine: Engine) -> Submitter:
@@ -127,6 +145,6 @@ class Children:
     def _record(self, engine: Engine, step: ChildStep, outcome: jobs.Outcome) -> None:
         if step.step not in engine.history.waits:
             return
-        data = {"child": step.child, "status": outcome.status.word}
+        data = {"child": step.child, "status": outcome.status.word} | ({"erased": True} if outcome.erased else {})
         bodies = list(outcome.bodies.items())
         engine.arrived(engine.log.emit("child_completed", step=step.step, data=data, bodies=bodies), bodies)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from aetheris.domain.errors import AetherisError, Lost
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.joblog import JobLog, Saved
+from aetheris.store import inbox
 from aetheris.store.append import Batch, JobKey, append, heads
 from aetheris.store.database import Connection
 from aetheris.store.errors import Full, Unreachable
@@ -126,6 +127,8 @@ class Journal:
             try:
                 connection = self._connection = await self._connect()
                 found = await heads(connection, [batch.key for _, batch, _ in round_])
+                silent = [batch.key for _, batch, _ in round_ if batch.taken and not batch.lines]
+                untaken = {m.id for each in (await inbox.untaken(connection, silent)).values() for m in each}
                 break
             except Unreachable as error:
                 _log.warning("%s", error)
@@ -136,6 +139,9 @@ class Journal:
             if leaf == batch.new_leaf and seq == batch.new_head and batch.lines:
                 log.settle(saved, None)
             elif epoch == batch.epoch and leaf == batch.old_leaf:
+                if not batch.lines:
+                    # The head doesn't tell whether this was written: a message counted off twice hides another one.
+                    batch.taken = [taken for taken in batch.taken if taken[1] in untaken]
                 again.append((log, batch, saved))
             else:
                 log.settle(saved, Lost(f"job {batch.job[:8]}: another holder took over while the connection was lost"))

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from aetheris.domain.errors import AetherisError
+from aetheris.domain.errors import AetherisError, Refused
 from aetheris.domain.limits import Limit
 from aetheris.runtime import metrics
 from aetheris.runtime.clock import Clock
@@ -265,7 +265,13 @@ class Limiter:
     async def _amend(self, connection: Connection) -> None:
         while self._amends:
             amend, key, by = self._amends[0]
-            await amend(connection, key, by)
+            try:
+                await amend(connection, key, by)
+            except Full:
+                raise
+            except Refused as error:
+                # It would be refused for ever (a number beyond what is kept), and hold up every budget here.
+                _log.error("%s: %d is not reckoned in: %s", key.name, by, error)
             del self._amends[0]
 
     # The connection, shared by all budgets, one statement at a time.

@@ -39,13 +39,14 @@ class Mail:
                 self._hint()
 
     async def fetch_forever(self, connection: Connection) -> None:
-        """Fetch what was asked for, and give it to those who are still here."""
+        """Fetch what was asked for, and give it to those holds that it was asked for, while they last."""
         while True:
             await self._asked.wait()
             self._asked.clear()
-            wanted = [key for key in self._wanted if key in self._held]
+            wanted = {key: self._held[key] for key in self._wanted if key in self._held}
             self._wanted.clear()
-            for key, messages in (await inbox.untaken(connection, wanted)).items():
-                if (held := self._held.get(key)) is not None:
+            for key, messages in (await inbox.untaken(connection, list(wanted))).items():
+                # Not for a later hold of the job: what was untaken when this was asked may be on its record by now.
+                if (held := wanted[key]) is self._held.get(key):
                     with contextlib.suppress(Lost, Conflict):  # its own task hears of that too
                         held.run.take(messages)

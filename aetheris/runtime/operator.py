@@ -59,8 +59,8 @@ class Operator:
     async def approve(self, job: str, step: int, *, approved: bool, why: str = "", role: str = "operator") -> bool:
         """Answer the request for approval of `step`, as somebody of `role`.
 
-        Errors: Refused when no such request is open; Denied when it is for
-        another role.
+        Errors: Refused when no such request is open, or its time is over;
+        Denied when it is for another role.
         """
         async with as_tenant(self.pool, self.tenant) as connection:
             row, recorded = await self._read(connection, job)
@@ -68,6 +68,9 @@ class Operator:
         if step not in asked:
             there = ", ".join(map(str, sorted(asked))) or "none"
             raise Refused(f"job {row.job[:8]}: no approval is open at step {step} (open: {there})")
+        until = asked[step].data.get("expires_at")
+        if until is not None and self.submitter.clock.now_us() > until:
+            raise Refused(f"job {row.job[:8]}: the approval at step {step} has expired: it counts as a no")
         wanted = asked[step].data.get("role")
         if wanted and role not in (wanted, "admin"):
             raise Denied(

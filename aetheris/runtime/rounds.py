@@ -39,7 +39,14 @@ class Rounds:
         if self.released:
             freed, self.released = self.released, []
             await store.release_permits(connection, self._worker, freed)
-        return await (self._one if budget.limit.token_ns else self._many)(connection, budget)
+        if budget.limit.token_ns:
+            return await self._one(connection, budget)
+        if (head := budget.head) is not None:
+            # Tokens were limited when his turn came: he queues as the others do, else nobody ever serves him.
+            budget.head = None
+            if not head.given.done():
+                head.ticket = budget.queue.push(head.tenant, head.job, head)
+        return await self._many(connection, budget)
 
     async def _many(self, connection: Connection, budget: Budget) -> float:
         if not budget.queue:

@@ -78,7 +78,7 @@ class Run:
         self._engine: Engine | None = None
         self._trace: Traced | None = None
         self._created_at = 0
-        self.letting_go = False
+        self.letting_go = self._draining = False
         self.alive_until = float("inf")
 
     async def run(self) -> End:
@@ -138,6 +138,8 @@ class Run:
                 checkpointed=lambda: self._checkpointed(self._lease.key),
                 models=self._models,
             )
+            if self._draining:
+                engine.drain()
             self.take(self._inbox)
             return await self._drive(engine, log)
         except (Lost, Conflict) as error:
@@ -164,6 +166,7 @@ class Run:
 
     def drain(self) -> None:
         """Let the job go at its next resting point."""
+        self._draining = True
         if self._engine is not None:
             self._engine.drain()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from aetheris.store.jobs import Submission
 
 #: SHA-256 of the canonical form of an empty configuration: nothing is set.
 EMPTY_CONFIG_SHA256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+#: A job under such a key would stand in the place of a child that its parent waits for.
+_OWN_KEYS = re.compile(rf"(child|continue|retry)/[0-9a-z]{{{ids.LENGTH}}}(/|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Submitter:
 
         `traceparent` is the submitter's W3C trace context; without one, that of the span that this runs in.
         """
+        if key is not None and not job and _OWN_KEYS.match(key):
+            raise Refused(f"key {key[:60]!r} is one that a job's child, next run or retry gets by itself: use another")
         bodies = agent.input_cells(value) if agent.takes_input else ()
         now = self.clock.now_us()
         bound: dict[str, Any] = dict(links or {})

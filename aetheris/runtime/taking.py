@@ -50,6 +50,11 @@ def _approval(engine: Engine, message: Message, payload: dict[str, Any]) -> None
     if step is None:
         _ignore(engine, message, "the approval is not open any more")
         return
+    until = waits[step].data.get("expires_at")
+    if until is not None and message.sent_us > until:
+        # Nobody was here to say so when its time was over; that makes it no longer.
+        _ignore(engine, message, "the approval had expired when it was sent")
+        return
     role = waits[step].data.get("role")
     if role and role != payload.get("role") and payload.get("role") != "admin":
         _ignore(engine, message, f"the approval is for the role {role}")

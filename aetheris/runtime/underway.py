@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aetheris.domain.errors import Conflict, Lost, Refused
+from aetheris.domain.errors import AetherisError, Refused
 from aetheris.domain.events import Event
 from aetheris.runtime.calls import run_call
 from aetheris.runtime.children import Children
@@ -174,8 +174,10 @@ class UnderWay:
         if self._history.cancel is None and engine.now_of_log() >= self._history.genesis.data["expires_at"]:
             try:
                 engine.arrived(engine.log.emit("cancel_requested", data={"reason": "timeout"}, by="system"), [])
-            except (Lost, Conflict) as error:
+            except AetherisError as error:  # the log is over: so is this hold
                 self.failure = error
+                engine.look_again()
+                return
         self.watch_clock()
 
     def _children_here(self) -> Children:

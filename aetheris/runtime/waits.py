@@ -160,11 +160,13 @@ class ChildStep(WaitStep):
 
     def settle(self, event: Event, history: History) -> None:
         """Deliver the child's result, or raise how it ended."""
-        if event.data["status"] == "completed":
+        erased = event.data.get("erased")  # before this job took it: nothing is put in its place
+        if event.data["status"] == "completed" and not erased:
             self.resolve(self.agent.result_value(history.value(event, "result")))
             return
         error = history.value(event, "error") or {}
-        self.resolve(error=ChildFailed(event.data["child"], event.data["status"], str(error.get("message", ""))))
+        message = "what it left was erased" if erased else str(error.get("message", ""))
+        self.resolve(error=ChildFailed(event.data["child"], event.data["status"], message))
 
 
 def approval_key(step: int) -> str:

@@ -49,6 +49,8 @@ from aetheris.store.signals import wake_others
 _log = logging.getLogger(__name__)
 JOBS_PER_CLAIM = 64
 DRAIN_SECONDS = 30.0
+#: A claim under way when the worker is stopped has so long to end.
+CLAIM_SECONDS = 2.0
 
 
 class Worker:
@@ -128,7 +130,7 @@ class Worker:
         duties = [asyncio.create_task(self._duty(duty), name=duty.__name__) for duty in every]
         try:
             await self._until_stopped([journal, limiter, *duties])
-            await self._drain()
+            await self._drain(duties[0])
         finally:
             for task in (limiter, *duties):
                 task.cancel()
@@ -292,11 +294,12 @@ class Worker:
                     held.task.cancel()
             await asyncio.sleep(self.settings.lease_seconds / 3)
 
-    async def _drain(self) -> None:
+    async def _drain(self, claiming: asyncio.Task[None]) -> None:
         """Let every job go at its next resting point, and tell the others of what is free."""
-        for held in self._held.values():
-            held.run.drain()
-        self._limiter.drain()
+        self._hint.set()
+        self._let_go()
+        await asyncio.wait([claiming], timeout=CLAIM_SECONDS)
+        self._let_go()  # what a claim under way brought, too: else its leases would have to run out
         deadline = time.monotonic() + DRAIN_SECONDS
         while (tasks := self._in_hand()) and (left := deadline - time.monotonic()) > 0:
             done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -306,6 +309,11 @@ class Worker:
     def _in_hand(self) -> list[asyncio.Task[End]]:
         """Return the tasks of all jobs in hand, and of the holds that were set aside and haven't ended."""
         return [*(held.task for held in self._held.values()), *self._aside]
+
+    def _let_go(self) -> None:
+        for held in self._held.values():
+            held.run.drain()
+        self._limiter.drain()
 
     async def _wake_others(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aetheris.domain.jobs import JobStatus
@@ -97,12 +97,23 @@ async def waiting_in_lake(connection: Connection) -> dict[JobKey, list[CellKey]]
     return found
 
 
-async def gone_from_lake(connection: Connection, keys: Sequence[JobKey]) -> None:
-    """Note that nothing of these jobs' erased cells is left under the lake's folder."""
+async def gone_from_lake(connection: Connection, cells: Mapping[JobKey, Sequence[CellKey]]) -> None:
+    """Note that nothing of these cells is left under the lake's folder.
+
+    Of no others: what was erased while those were looked for has not been looked for.
+    """
+    rows = [(*job, *cell) for job, own in cells.items() for cell in own]
     with translated():
         await connection.execute(
             "UPDATE aetheris.erasures e SET lake_erased_at = clock_timestamp()"
-            " FROM unnest(%(tenants)b::text[], %(jobs)b::text[]) AS w (tenant_id, job_id)"
-            " WHERE e.tenant_id = w.tenant_id AND e.job_id = w.job_id AND e.lake_erased_at IS NULL",
-            {"tenants": arrays.text([k[0] for k in keys]), "jobs": arrays.text([k[1] for k in keys])},
+            " FROM unnest(%(tenants)b::text[], %(jobs)b::text[], %(seqs)b::bigint[], %(names)b::text[])"
+            " AS w (tenant_id, job_id, seq, name)"
+            " WHERE e.tenant_id = w.tenant_id AND e.job_id = w.job_id AND e.seq = w.seq AND e.name = w.name"
+            " AND e.lake_erased_at IS NULL",
+            {
+                "tenants": arrays.text([row[0] for row in rows]),
+                "jobs": arrays.text([row[1] for row in rows]),
+                "seqs": arrays.int8([row[2] for row in rows]),
+                "names": arrays.text([row[3] for row in rows]),
+            },
         )

@@ -28,6 +28,7 @@ class Message:
     key: str
     by: str
     payload: bytes | None
+    sent_us: int  # by the database's clock
 
 
 async def send(
@@ -62,7 +63,8 @@ async def untaken(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey
     found: dict[JobKey, list[Message]] = {}
     with translated():
         cursor = await connection.execute(
-            "SELECT s.tenant_id, s.job_id, s.signal_id::text AS id, s.kind, s.correlation_key, s.sent_by, s.payload"
+            "SELECT s.tenant_id, s.job_id, s.signal_id::text AS id, s.kind, s.correlation_key, s.sent_by, s.payload,"
+            " (extract(epoch FROM s.recorded_at) * 1e6)::bigint AS sent_us"
             " FROM aetheris.signals s"
             " JOIN unnest(%(tenants)b::text[], %(jobs)b::text[]) AS k (tenant_id, job_id) USING (tenant_id, job_id)"
             " WHERE s.taken_seq IS NULL ORDER BY s.recorded_at, s.signal_id",
@@ -70,6 +72,6 @@ async def untaken(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey
         )
         async for r in cursor:
             payload = None if r["payload"] is None else r["payload"].encode()
-            message = Message(r["id"], r["kind"], r["correlation_key"], r["sent_by"], payload)
+            message = Message(r["id"], r["kind"], r["correlation_key"], r["sent_by"], payload, r["sent_us"])
             found.setdefault((r["tenant_id"], r["job_id"]), []).append(message)
     return found

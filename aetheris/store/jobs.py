@@ -216,6 +216,8 @@ class Outcome:
 
     status: JobStatus
     bodies: dict[str, bytes]
+    #: Some of its cells were erased: `bodies` is not all that it returned.
+    erased: bool = False
 
 
 async def outcome(connection: Connection, tenant: str, job: str) -> Outcome | None:
@@ -231,7 +233,8 @@ async def outcome(connection: Connection, tenant: str, job: str) -> Outcome | No
     if not rows:
         return None
     bodies = {r["name"]: r["body"].encode() for r in rows if r["name"] is not None and r["body"] is not None}
-    return Outcome(JobStatus(rows[0]["status"]), bodies)
+    erased = any(r["name"] is not None and r["body"] is None for r in rows)
+    return Outcome(JobStatus(rows[0]["status"]), bodies, erased)
 
 
 async def live_workers(

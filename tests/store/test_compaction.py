@@ -272,7 +272,7 @@ def test_a_mirror_that_goes_on_meanwhile_loses_nothing(world: World) -> None:
 
 
 def test_a_damaged_file_is_left_as_it_is(world: World) -> None:
-    """Rewritten, its rows would stand under a new and true digest: quietly repaired."""
+    """Rewritten, its rows would stand under a new and true digest: quietly repaired. It holds no others up."""
     many_rounds(world, 3)
     path = world.folder / files(world)[0]
     data = bytearray(path.read_bytes())
@@ -281,6 +281,7 @@ def test_a_damaged_file_is_left_as_it_is(world: World) -> None:
     with pytest.raises(Corrupt, match="bytes are not those"):
         asyncio.run(compact(world.source, world.lake(), now=LATER))
     assert path.read_bytes() == data
+    assert (len(files(world)), len(files(world, "cells"))) == (3 + 1, 2)
 
 
 def test_killed_anywhere_nothing_is_lost(world: World, tmp_path: Path) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import aetheris as ae
 from aetheris.domain import events
 from aetheris.domain.errors import Conflict, Corrupt, Erased, Refused
 from aetheris.evidence import verify
 from aetheris.forensics.checks import run_checks
 from aetheris.forensics.source import open_source
 from aetheris.lake import open_lake
+from aetheris.runtime import archive
 from aetheris.runtime.archive import compact, erase_in_lake
 from aetheris.runtime.config import Snapshots
 from aetheris.runtime.erasure import cell_key, erase, hold
 from aetheris.runtime.replay import replay
 from aetheris.runtime.snapshots import take_asked
 from aetheris.store.database import Database
-from tests.store.job_support import at_rest, run
+from tests.store.job_support import FAST, at_rest, crash, ended, run
 from tests.store.retention_support import House, Passenger, everything_in, house, package, slow_trip, trip, waiting
 
 
@@ -144,15 +148,48 @@ def test_old_files_that_nothing_names_are_erased_too(database: Database, tmp_pat
     run(body)
 
 
-def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database, tmp_path: Path) -> None:
-    """A damaged file can't be searched: the store is erased at once, the rest is said and done later."""
+def test_a_cell_erased_while_the_lake_is_looked_through_stays_on_the_list(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was noted as gone with the job's others, and its body lay in the lake for ever."""
 
     async def body() -> None:
         async with house(database, tmp_path) as here:
             (job,) = await here.travelled()
             await here.kept()
             secrets, cells = await secrets_of(here, job), await addresses(here, job)
-            orphan = next((here.folder / "cells" / "data").rglob("*.parquet")).parent / "stray"
+            await erase(database, here.folder, "default", job, cells[:1], by="ann", reason="asked")
+            real = archive._delete
+
+            def meanwhile(*given: Any) -> int:
+                deleted = real(*given)
+                asyncio.run(erase(database, here.folder, "default", job, cells[1:], by="ann", reason="asked again"))
+                return deleted
+
+            monkeypatch.setattr(archive, "_delete", meanwhile)
+            await erase_in_lake(database, here.source, here.lake)
+            monkeypatch.undo()
+            assert found_in(here.folder, secrets)
+            await erase_in_lake(database, here.source, here.lake)
+            assert found_in(here.folder, secrets) == []
+
+    run(body)
+
+
+def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database, tmp_path: Path) -> None:
+    """A damaged file can't be searched: the store is erased at once, the rest is said and done later."""
+
+    async def body() -> None:
+        async with house(database, tmp_path) as here:
+            (job,) = await here.travelled()
+            async with ae.AsyncSystem(database=database, tenant="acme") as theirs:
+                await theirs.wait([await theirs.submit(trip, Passenger(name="Eve", email="e@example.org"))], seconds=30)
+            await here.kept()
+            secrets, cells = await secrets_of(here, job), await addresses(here, job)
+            other = next((here.folder / "cells" / "data" / "acme").rglob("*.parquet"))  # is nobody's hindrance here
+            whole = other.read_bytes()
+            other.write_bytes(whole[:-4] + b"gone")
+            orphan = next((here.folder / "cells" / "data" / "default").rglob("*.parquet")).parent / "stray"
             orphan.write_bytes(b"not parquet")
             await erase(database, here.folder, "default", job, cells, by="ann", reason="asked")
             with pytest.raises(Corrupt, match="what it holds can't be told"):
@@ -160,6 +197,7 @@ def test_the_lake_out_of_reach_leaves_the_erasure_on_the_list(database: Database
             assert stored(here, secrets) == []
             orphan.unlink()
             assert (await erase_in_lake(database, here.source, here.lake)).jobs == 1
+            other.write_bytes(whole)  # to be searched
             assert found_in(here.folder, secrets) == []
 
     run(body)
@@ -232,5 +270,34 @@ def test_a_replay_of_an_erased_value_says_so(database: Database, tmp_path: Path,
                 return
             with pytest.raises(Erased, match=f"its {name} was erased"):
                 await replay(trip, again)
+
+    run(body)
+
+
+@ae.agent
+async def sends(ctx: ae.Context) -> str | None:
+    """A child, and what it says."""
+    try:
+        said: str | None = await ctx.child(trip, Passenger(name="Ada", email="a@example.org"))
+    except ae.ChildFailed as failed:
+        return f"{failed.status}: {failed.message}"
+    return said
+
+
+def test_a_result_erased_before_the_parent_took_it_is_no_empty_result(database: Database, tmp_path: Path) -> None:
+    """The parent's worker was away when its child ended: it read None there, as if that were the answer."""
+
+    async def body() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            first = await system.start_worker([sends], ae.Settings(lease_seconds=1, poll_seconds=0.1))
+            job = await system.submit(sends)
+            while not (children := await system.listing(agent="trip")):
+                await asyncio.sleep(0.02)
+            await crash(system, first)
+            await system.start_worker([trip], FAST)
+            await ended(system, children[0].job)
+            await erase(database, tmp_path, "default", children[0].job, None, by="ann", reason="asked")
+            await system.start_worker([sends], FAST)
+            assert (await ended(system, job)).result() == "completed: what it left was erased"
 
     run(body)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import aetheris as ae
+from aetheris.runtime import mail
+from aetheris.runtime.journal import Journal
 from aetheris.runtime.worker import Worker
-from aetheris.store.database import Database
-from tests.store.job_support import ended, run
+from aetheris.store import inbox
+from aetheris.store.append import JobKey
+from aetheris.store.database import Connection, Database
+from tests.store.job_support import FAST, at_rest, ended, run
 
 TRIES: list[asyncio.Event] = []
 #: What the first try waits for when it is cancelled, before it is gone.
@@ -101,3 +108,58 @@ def test_a_worker_that_ends_waits_for_the_hold_that_was_set_aside(database: Data
         run(work)
     finally:
         TIDY.clear()
+
+
+@ae.agent
+async def hears(ctx: ae.Context) -> int:
+    """Two signals, then one call."""
+    await ctx.wait_signal("a")
+    await ctx.wait_signal("b")
+    return await ctx.call(slow, n=1)
+
+
+def test_mail_fetched_for_one_hold_is_not_given_to_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was long on its way: the signal that the first hold had taken was taken again. So was a pause."""
+    TRIES.clear()
+    asked, answer, commit = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    real, real_commit = inbox.untaken, Journal._commit
+
+    async def slowly(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, list[inbox.Message]]:
+        found = await real(connection, keys)
+        if any(m.key == "a" for messages in found.values() for m in messages):
+            asked.set()
+            await answer.wait()
+        return found
+
+    async def held_back(journal: Journal, round_: Any) -> None:
+        await commit.wait()
+        await real_commit(journal, round_)
+
+    async def work() -> None:
+        monkeypatch.setattr(mail, "inbox", SimpleNamespace(untaken=slowly))
+        monkeypatch.setattr(Journal, "_commit", held_back)
+        async with ae.AsyncSystem(database=database) as system:
+            commit.set()
+            worker = await system.start_worker([hears], FAST)
+            job = await system.submit(hears)
+            await at_rest(system, job, "signal a")
+            commit.clear()
+            await system.operator.signal(job, "a")
+            while ("default", job) not in worker._held:
+                await asyncio.sleep(0.01)
+            worker._mail.ask([("default", job)])  # as a heartbeat does that finds it untaken yet
+            await asyncio.wait_for(asked.wait(), 10)
+            commit.set()
+            await at_rest(system, job, "signal b")
+            await system.operator.signal(job, "b")
+            while not TRIES:
+                await asyncio.sleep(0.01)
+            answer.set()
+            await asyncio.sleep(0.1)
+            TRIES[0].set()
+            record = await ended(system, job)
+            assert [e.data["correlation_key"] for e in record.events if e.type == "signal_received"] == ["a", "b"]
+
+    run(work)

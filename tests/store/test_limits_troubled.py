@@ -12,7 +12,8 @@ from aetheris.domain.errors import Denied
 from aetheris.domain.limits import Limit
 from aetheris.runtime import limiter as limiter_module
 from aetheris.runtime.clock import Clock
-from aetheris.runtime.limiter import Limiter
+from aetheris.runtime.limiter import Limiter, Unlimited
+from aetheris.runtime.turns import Budget
 from aetheris.store import limits as store
 from aetheris.store.database import Connection, Database
 from aetheris.store.errors import Full
@@ -24,6 +25,14 @@ async def nobody_serves(ctx: ae.Context) -> None:
     """Its job is there, and that is all."""
 
 
+class Tokens:
+    """Ten tokens a second."""
+
+    def find(self, kind: str, name: str) -> Limit | None:
+        """As a configuration would."""
+        return Limit(tokens_per_minute=600)
+
+
 class Ten:
     """Ten a second."""
 
@@ -32,9 +41,9 @@ class Ten:
         return Limit(qps=10)
 
 
-async def entered(limiter: Limiter, job: str) -> int:
+async def entered(limiter: Limiter, job: str, tokens: int = 0) -> int:
     """Wait for a turn, and leave it."""
-    async with limiter.turn("tool", "pay", "default", job, 1, 1) as waited_us:
+    async with limiter.turn("tool", "pay", "default", job, 1, 1, tokens) as waited_us:
         return waited_us
 
 
@@ -134,6 +143,50 @@ def test_waits_are_put_down_when_there_is_room_again(database: Database, monkeyp
         assert len(seen) == 2
         assert not duty.done()
         duty.cancel()
+        await limiter.close()
+
+    run(work)
+
+
+@pytest.mark.parametrize("after", [Unlimited(), Ten()], ids=["no limit", "starts alone"])
+def test_who_waits_for_tokens_goes_on_when_they_are_limited_no_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch, after: Unlimited | Ten
+) -> None:
+    """A saved file that no longer has tokens_per_minute: the task of the budget spun, and with it the whole worker."""
+    real, rounds = Limiter._round, []
+
+    async def counted(limiter: Limiter, budget: Budget) -> float:
+        rounds.append(1)
+        assert len(rounds) < 1000, "it spins"
+        return await real(limiter, budget)
+
+    monkeypatch.setattr(Limiter, "_round", counted)
+
+    async def work() -> None:
+        limiter = Limiter(Tokens(), "w1", Clock(0), lambda: database.connect("worker"))
+        await entered(limiter, "a", 600)  # a minute's tokens
+        waiting = asyncio.create_task(entered(limiter, "b", 10))
+        (budget,) = limiter._budgets.values()
+        async with asyncio.timeout(10):
+            while budget.head is None:
+                await asyncio.sleep(0.01)
+        limiter.replace(after)
+        await asyncio.wait_for(waiting, 5)
+        await limiter.close()
+
+    run(work)
+
+
+def test_an_absurd_count_of_tokens_holds_nobody_up(database: Database) -> None:
+    """An endpoint says what it likes: the sum that PostgreSQL refused was tried again for ever, before all else."""
+
+    async def work() -> None:
+        limiter = Limiter(Tokens(), "w1", Clock(0), lambda: database.connect("worker"))
+        await entered(limiter, "a", 1)
+        (budget,) = limiter._budgets.values()
+        limiter.correct(budget, 10**15)
+        await asyncio.wait_for(entered(limiter, "b", 1), 5)
+        assert not limiter._amends
         await limiter.close()
 
     run(work)

@@ -11,7 +11,9 @@ import pytest
 import aetheris as ae
 from aetheris.demo.model_server import Asked, ModelServer, Said, refusal, text
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.config import Model
 from aetheris.runtime.limiter import FLUSH_SECONDS
+from aetheris.runtime.llm.model import _stored
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, at_rest, crash, ended, last_value, run, types
 from tests.store.llm_support import (
@@ -193,3 +195,13 @@ def test_a_draining_worker_does_not_sit_out_the_patience_of_an_endpoint(database
                 assert [e.epoch for e in record.events if e.type == "tool_invocation_started"] == [1, 2]
 
     run(work)
+
+
+@pytest.mark.parametrize("said", [10**8 + 1, 2**60, -1, "7", None])
+def test_a_count_of_tokens_that_makes_no_sense_is_not_believed(said: object) -> None:
+    """It would close the provider's budget for years, in all workers, or be no number that a line may hold."""
+    keys = Model(provider="acme", base_url="http://127.0.0.1:1/v1", model="m")
+    usage = {"prompt_tokens": 31, "completion_tokens": said}
+    stored = _stored({"choices": [{"message": {"content": "x" * 400}}], "usage": usage}, {}, keys)
+    assert stored.input_tokens == 31
+    assert 100 <= stored.output_tokens <= 110

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, at_rest, crash, ended, last_value, run, types
 from tests.store.pay_support import (
@@ -220,5 +222,43 @@ def test_a_job_whose_time_was_over_before_anybody_came_starts_nothing(database: 
             assert record.events[-1].data["reason"] == "timeout"
             assert EFFECTS == []
             assert record.ledger == []
+
+    run(work)
+
+
+@ae.agent
+async def endless(ctx: ae.Context) -> None:
+    """Waits, again and again, never for long enough to give its worker back."""
+    while True:
+        await ctx.sleep(0.5)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_worker_stopped_in_the_middle_of_a_claim_gives_the_jobs_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """They were claimed and never held: nobody could take them until their leases ran out."""
+    real, claimed, go_on = ReplayContextBuilder.build, asyncio.Event(), asyncio.Event()
+
+    async def slowly(builder: ReplayContextBuilder, *given: Any) -> Any:
+        claimed.set()
+        await go_on.wait()
+        return await real(builder, *given)
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([endless], FAST)
+            for _ in range(others):
+                await system.submit(endless)
+            while len(worker._held) < others:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(ReplayContextBuilder, "build", slowly)
+            job = await system.submit(endless)
+            await asyncio.wait_for(claimed.wait(), 10)
+            worker.stop()
+            await asyncio.sleep(0.05)
+            go_on.set()
+            await asyncio.wait_for(system._workers[worker], 20)
+            assert (await system.record(job)).row.status is JobStatus.RETRYING
 
     run(work)

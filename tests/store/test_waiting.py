@@ -6,12 +6,14 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 import aetheris as ae
 from aetheris.demo.first import Ticket, desk
 from aetheris.domain.jobs import JobStatus
-from aetheris.store.database import Database
+from aetheris.store import jobs
+from aetheris.store.database import Connection, Database
 from tests.store.job_support import FAST, at_rest, crash, ended, run, types
 from tests.store.pay_support import (
     EFFECTS,
@@ -178,6 +180,34 @@ def test_an_approval_that_nobody_gives_is_a_no(database: Database) -> None:
     run(work)
 
 
+def test_a_yes_after_the_time_of_the_approval_is_none(database: Database) -> None:
+    """No worker was here when its time was over: a yes a day later was taken before that could be said."""
+
+    @ae.agent
+    async def expiring(ctx: ae.Context) -> Any:
+        answer = await ctx.approval("Now?", expires=1.2)
+        return [bool(answer), answer.expired]
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([expiring], FAST)
+            job = await system.submit(expiring)
+            asked = (await at_rest(system, job, "approval 1")).events[-1]
+            await crash(system, worker)
+            while system.operator.submitter.clock.now_us() <= asked.data["expires_at"]:
+                await asyncio.sleep(0.05)
+            with pytest.raises(ae.Refused, match="the approval at step 1 has expired"):
+                await system.operator.approve(job, 1, approved=True)
+            # As one that was looked at a moment before:
+            await system.operator._send(job, "approval", "approval/1", b'{"decision":"approved","role":"operator"}')
+            await system.start_worker([expiring], FAST)
+            record = await ended(system, job)
+            assert record.result() == [False, True]
+            assert "message_ignored" in types(record)
+
+    run(work)
+
+
 @ae.agent
 async def double(ctx: ae.Context, n: int) -> int:
     """A child."""
@@ -216,6 +246,47 @@ def test_children_run_once_and_bring_their_results_even_if_the_parents_worker_di
             assert len(children) == 3
             genesis = (await system.record(children[0].job)).events[0]
             assert genesis.data["parent"] == job
+
+    run(work)
+
+
+def test_nobody_submits_a_job_in_the_place_of_a_child(database: Database) -> None:
+    """Its parent would wait for ever for a child that was never made."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(parent)
+            for key in (f"child/{job}/1", f"continue/{job}", f"retry/{job}"):
+                with pytest.raises(ae.Refused, match="use another"):
+                    await system.submit(double, 1, key=key)
+            assert await system.submit(double, 1, key="retry/ticket-881")
+
+    run(work)
+
+
+@pytest.mark.parametrize("name", ["outcome", "submit"])
+def test_a_parent_whose_connection_breaks_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It failed for good: that PostgreSQL was away, or had no connection left, was taken for an error of its code."""
+    real, broken = getattr(jobs, name), []
+
+    async def breaking(connection: Connection, *given: Any) -> Any:
+        if not broken:
+            broken.append(1)
+            with psycopg.connect(database.admin_dsn) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+        return await real(connection, *given)
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            job = await system.submit(parent)
+            monkeypatch.setattr(jobs, name, breaking)
+            await system.start_worker([parent, double], FAST)
+            record = await ended(system, job)
+            assert record.result() == [[2, 4], "failed"]
+            assert broken
+            assert len(await system.listing(agent="double")) == 3
 
     run(work)
 

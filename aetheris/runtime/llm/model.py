@@ -31,6 +31,8 @@ RETRY_FIRST_SECONDS = 0.5
 RETRY_LONGEST_SECONDS = 60.0
 #: JSON bytes that make a token, roughly; what an answer says corrects it.
 BYTES_PER_TOKEN = 4
+#: No answer uses more: an endpoint that says so is not believed, or its word would close the budget for years.
+TOKENS_MOST = 100_000_000
 
 
 class Message(BaseModel):
@@ -200,9 +202,9 @@ def _stored(answer: dict[str, Any], body: dict[str, Any], keys: config.Model) ->
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    # An endpoint that counts nothing is taken by the same rough measure as the reservation.
+    # An endpoint that counts nothing (or nonsense) is taken by the same rough measure as the reservation.
     guessed = (_tokens_in(body), _tokens_in(message))
-    known = [c if type(c) is int and c >= 0 else g for c, g in zip(counts, guessed, strict=True)]
+    known = [c if type(c) is int and 0 <= c <= TOKENS_MOST else g for c, g in zip(counts, guessed, strict=True)]
     return Stored(
         message={"role": "assistant", **message},
         finish_reason=str(choice.get("finish_reason") or ""),
