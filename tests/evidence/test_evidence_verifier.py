@@ -148,9 +148,9 @@ def test_ten_thousand_events_are_verified_in_seconds(record_property: Callable[[
         specs += [started(step, "once", epoch=1), finished(step, "once", epoch=1)]
     specs.append(Spec("job_completed"))
     data = archive.build(Job(specs).build().members())
-    begun = time.perf_counter()
+    begun = time.process_time()  # whatever else the machine does meanwhile
     verdict = verify(data)
-    rate = len(specs) / (time.perf_counter() - begun)
+    rate = len(specs) / (time.process_time() - begun)
     record_property("events_per_second", round(rate))
     print(f"{rate:,.0f} events/s, {len(data):,} bytes")
     assert verdict.exit_code == 3, str(verdict)
