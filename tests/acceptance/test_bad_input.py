@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -156,6 +157,23 @@ def test_what_is_named_is_what_was_meant(words: str, tmp_path: Path, monkeypatch
     for name in ("paths", "leaves", "doubles"):
         sys.modules.pop(name, None)
     assert NAMED[words] in str(done.exception) + done.output
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "said"),
+    [
+        (lambda ctx, *, what: what, {}, "takes (ctx) or (ctx, input) by place, not by keyword"),
+        (lambda ctx, **what: what, {}, "by place, not by keyword"),
+        (lambda ctx: 1, {"version": 1}, "its version is a text that isn't empty, not 1"),
+        (lambda ctx: 1, {"accepts": "1.0"}, "accepts is a list of versions: accepts=['1.0']"),
+    ],
+    ids=["by keyword", "any keyword", "a number for a version", "a text for a list"],
+)
+def test_an_agent_is_refused_where_it_is_declared(code: Any, options: dict[str, Any], said: str) -> None:
+    """Not in its jobs, which would fail, or wait for a worker that never comes."""
+    with pytest.raises(Refused) as refused:
+        ae.agent(**{"name": "desk", **options})(code)
+    assert said in str(refused.value)
 
 
 def test_a_query_takes_the_start_of_a_jobs_id(run: Run) -> None:
