@@ -14,6 +14,7 @@ import sys
 import traceback
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -157,6 +158,7 @@ def _readable(path: Path) -> None:
 
 def main() -> NoReturn:
     """Run the command line. No traceback reaches a user unless AETHERIS_DEBUG is set."""
+    _streams()
     try:
         code = cli.main(standalone_mode=False)
         _leave(code if isinstance(code, int) else 0)
@@ -188,10 +190,24 @@ def main() -> NoReturn:
         _debug()
         _say(_of_the_system(error))
         _leave(1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2)
+    except UnicodeEncodeError as error:
+        # What was typed and isn't UTF-8 is surrogates here, which neither a database nor JSON takes.
+        _debug()
+        _say(f"{error.object[:60]!r} is not UTF-8 text; write it in UTF-8")
+        _leave(2)
     except Exception as error:  # noqa: BLE001  the last resort: a bug is one line too, and says how to see more
         _debug()
         _say(f"a bug in Aetheris: {type(error).__name__}: {error} (AETHERIS_DEBUG=1 shows where; nothing was repaired)")
         _leave(1)
+
+
+def _streams() -> None:
+    """Let nothing that is printed fail by where it goes: a closed stream, or one that knows fewer letters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called; the first file that is opened takes its number
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _of_the_system(error: OSError) -> str:

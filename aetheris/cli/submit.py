@@ -111,11 +111,13 @@ def read_json(source: str) -> Any:
     """Return the JSON in a file or on standard input. Errors: Refused, with file and place."""
     name = "standard input" if source == "-" else source
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        # One byte more than may be: a device without an end, or a file beyond memory, is refused like any other.
+        with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
+            data = file.read(INPUT_BYTES_LIMIT + 1)
     except OSError as error:
         raise Refused(f"{name}: {(error.strerror or '').lower()}; give a JSON file, or - for standard input") from None
     if len(data) > INPUT_BYTES_LIMIT:
-        raise Refused(f"{name}: {len(data):,} bytes, more than {INPUT_BYTES_LIMIT:,}")
+        raise Refused(f"{name}: more than {INPUT_BYTES_LIMIT:,} bytes")
     try:
         return strict_json(data, floats=True)
     except Corrupt as error:

@@ -15,7 +15,7 @@ import click
 
 from aetheris.domain.errors import AetherisError, Refused
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.graphs.agent import SUFFIXES
+from aetheris.runtime.graphs.agent import NAME, SUFFIXES
 from aetheris.runtime.tools import Tool
 
 
@@ -30,16 +30,20 @@ def agents(targets: tuple[str, ...]) -> list[Agent]:
     for target in targets:
         module_name, _, name = target.partition(":")
         module = _load(module_name, target)
-        there = {a.name: a for a in vars(module).values() if isinstance(a, Agent)}
-        if not name:
-            if not there:
-                raise Refused(f"{module_name} declares no agent (a function with @aetheris.agent)")
-            found.update(there)
-            continue
-        agent = getattr(module, name, there.get(name))
-        if not isinstance(agent, Agent):
-            raise Refused(f"{module_name} has no agent {name!r}; it has {', '.join(there) or 'none'}")
-        found[agent.name] = agent
+        meant = [a for a in vars(module).values() if isinstance(a, Agent)]
+        there = {a.name: a for a in meant}
+        if name:
+            agent = getattr(module, name, there.get(name))
+            if not isinstance(agent, Agent):
+                raise Refused(f"{module_name} has no agent {name!r}; it has {', '.join(there) or 'none'}")
+            meant = [agent]
+        elif not there:
+            raise Refused(f"{module_name} declares no agent (a function with @aetheris.agent)")
+        for agent in meant:
+            # Either would take up the other's jobs, and which of them does would be chance.
+            if found.setdefault(agent.name, agent) is not agent:
+                way = "run graphs with --tools MODULE" if agent.name == NAME else "give one of them name=..."
+                raise Refused(f"{target}: a second agent of the name {agent.name}; {way}")
     return list(found.values())
 
 
@@ -62,6 +66,11 @@ def _load(name: str, target: str) -> ModuleType:
             f"{target}: a file, not a module; task graphs are run by `aetheris worker --tools MODULE`,"
             f" and MODULE is where their tools are"
         )
+    if not name or name.startswith(".") or "/" in name or (name.endswith(".py") and Path(name).is_file()):
+        way = name.removeprefix("./").removesuffix(".py").replace("/", ".")
+        way = way if all(part.isidentifier() for part in way.split(".")) else "MODULE"
+        meant = f"{way}{target.removeprefix(name)}"
+        raise Refused(f"{target or 'an empty name'}: name the module as Python imports it from here: {meant}")
     # As `python -m` does: what lies in the folder one stands in can be named.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -75,11 +84,16 @@ def _load(name: str, target: str) -> ModuleType:
         raise
     except SyntaxError as error:  # its text names file and line
         raise Refused(f"{target}: SyntaxError: {error}") from None
+    except SystemExit as error:  # left alone it would end the command, silently, with the module's own code
+        raise Refused(
+            f"{target}: it ends the program (exit {error.code}) when it is imported{_place(error)};"
+            " put that under `if __name__ == '__main__':`"
+        ) from None
     except Exception as error:  # whatever a person's own module may raise, it is no bug of ours
         raise Refused(f"{target}: {type(error).__name__}: {error}{_place(error)}") from error
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Return where the person's own code was when it raised, or nothing when none of it ran."""
     ran = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(os.getcwd())]
     return f" ({os.path.relpath(ran[-1].filename)}, line {ran[-1].lineno})" if ran else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -75,6 +76,9 @@ def worker(
     for accepted in accepts:
         if accepted.partition("@")[0] not in {a.name for a in served} or not accepted.partition("@")[2]:
             raise click.UsageError(f"--accept-version {accepted!r}: give AGENT@VERSION of an agent served here")
+
+    if lease is not None and math.isnan(lease):  # every range has it in it, and no lease would be granted
+        raise click.BadParameter("nan is no number of seconds", param_hint="'--lease'")
 
     heap.settle()
 

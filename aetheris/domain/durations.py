@@ -13,7 +13,10 @@ def seconds_of(written: str | float) -> float:
     if isinstance(written, bool):
         raise ValueError("expected a duration such as 30s, 5m or 250ms")
     if isinstance(written, int | float):
-        return float(written)
+        try:
+            return float(written)
+        except OverflowError:
+            raise ValueError("expected a duration such as 30s, 5m or 250ms") from None
     found = _WRITTEN.fullmatch(written.strip()) if isinstance(written, str) else None
     if found is None:
         raise ValueError("expected a duration such as 30s, 5m or 250ms")

@@ -36,8 +36,12 @@ class Agent:
         parameters = list(signature.parameters)
         if not 1 <= len(parameters) <= 2:
             raise Refused(f"agent {self.name}: takes (ctx) or (ctx, input), not {len(parameters)} parameters")
-        if not version:
-            raise Refused(f"agent {self.name}: its version is empty")
+        if not isinstance(version, str) or not version:
+            raise Refused(f"agent {self.name}: its version is a text that isn't empty, not {version!r}")
+        if isinstance(accepts, str):  # which is a sequence too, of its letters
+            raise Refused(f"agent {self.name}: accepts is a list of versions: accepts=[{accepts!r}]")
+        if any(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in signature.parameters.values()):
+            raise Refused(f"agent {self.name}: takes (ctx) or (ctx, input) by place, not by keyword")
         self.takes_input = len(parameters) == 2
         kind = hints.get(parameters[1], Any) if self.takes_input else type(None)
         self._input = Shape(kind)

@@ -80,3 +80,11 @@ class Abandoned(BaseException):
 
 class Uncertain(Exception):
     """A tool raises this when it can't know whether its effect happened: the call is in doubt."""
+
+
+def said(error: BaseException) -> str:
+    """Return an error's text; a foreign __str__ that raises must not undo the record of what happened."""
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001  see above
+        return f"its text can't be had: __str__ raised {type(second).__name__}"

@@ -19,7 +19,7 @@ from aetheris.domain.encode import body_bytes
 from aetheris.domain.errors import Refused
 from aetheris.domain.events import Event
 from aetheris.runtime import confirm, logs, metrics, tracing
-from aetheris.runtime.answers import Done, NotDone
+from aetheris.runtime.answers import Done, NotDone, said
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
 from aetheris.runtime.tools import Tool
@@ -177,7 +177,7 @@ async def _attempt(
         else:
             async with limit:
                 value = await tool.run(call, step.arguments)
-    except Exception as error:  # noqa: BLE001  whatever a tool raises is a result
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a tool raises is a result
         timed_out = limit is not None and limit.expired()
         span.failed("timeout" if timed_out else type(error).__name__)
         if tool.effect == "once" and (timed_out or tool.uncertain(error)):
@@ -216,14 +216,14 @@ def _failed(
     engine: Engine,
     step: ToolStep,
     attempt: int,
-    error: Exception,
+    error: Exception | SystemExit,
     began: int,
     extra: dict[str, Any],
     *,
     timed_out: bool,
 ) -> float | None:
     tool = step.tool
-    message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else str(error)
+    message = f"no answer within {tool.timeout_seconds:g} s" if timed_out else said(error)
     bodies = [("error", body_bytes(_printable({"kind": type(error).__name__, "message": message})))]
     outcome = "timeout" if timed_out else "failure"
     wait = tool.again_after(error, attempt)

@@ -136,8 +136,10 @@ def _value(node: Any, place: Place, lines: dict[Place, int], path: Path) -> Any:
         raise Refused(f"{path}:{node.start_mark.line + 1}: nested deeper than {DEPTH_LIMIT} levels")
     if isinstance(node, yaml.ScalarNode):
         try:
-            return yaml.SafeLoader("").construct_object(node)
-        except (yaml.YAMLError, ValueError):
+            value = yaml.SafeLoader("").construct_object(node)
+            str(value).encode()  # what no complaint could show and no digest hold is refused here
+            return value
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # a tag that doesn't fit raises any of them
             raise Refused(f"{path}:{node.start_mark.line + 1}: `{node.value[:60]}` can't be read as a value") from None
     if isinstance(node, yaml.SequenceNode):
         return [_value(n, (*place, str(i)), lines, path) for i, n in enumerate(node.value)]
@@ -187,6 +189,9 @@ def _complaint(
 def _expected(first: Any, place: Place) -> str:
     # What stands before the @ of an address may be a password.
     given = re.sub(r"://[^/@\s]*@", "://***@", str(first["input"]))[:60]
+    key = ".".join(place)
+    if any(f"{secret}.".startswith(f"{key}.") for secret in SECRETS.values()):
+        given = "***"  # it stands where a secret belongs, or a section with one in it
     match first["type"]:
         case "extra_forbidden":
             known = _known(place[:-1])

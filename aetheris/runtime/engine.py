@@ -154,7 +154,7 @@ class Engine:
                 result, error = await self._run_code(), None
             except (Suspended, Diverged, Lost, Conflict):
                 raise
-            except (Exception, Cancelled, Continued) as raised:  # noqa: BLE001  the code's own end, once nothing is open
+            except (Exception, SystemExit, Cancelled, Continued) as raised:  # noqa: BLE001  its own end, once nothing is open
                 result, error = None, raised
             self._live = True
             if not self.read_only:

@@ -83,7 +83,7 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
         return Replayed(count, False, "continued", f"the code goes on as a new run, {_says(last)}")
     except (Corrupt, Erased):
         raise
-    except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the job's code raises is how it ends
         same = last.type == "job_failed" and last.data["reason"] == type(error).__name__
         return Replayed(count, same, "failed", "" if same else f"the code raises {type(error).__name__}, {_says(last)}")
     if last.type == "job_completed" and not _same_result(record, last, agent.result_cells(result)):

@@ -14,7 +14,7 @@ from aetheris.domain.errors import AetherisError, Conflict, Corrupt, Diverged, L
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime import logs, metrics
 from aetheris.runtime.agents import Agent
-from aetheris.runtime.answers import Cancelled, Continued
+from aetheris.runtime.answers import Cancelled, Continued, said
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
@@ -194,7 +194,8 @@ class Run:
             return await self._continued(engine, log, continued)
         except Cancelled as cancelled:
             return await self._cancelled(log, cancelled)
-        except Exception as error:  # noqa: BLE001  whatever the job's code raises is how it ends
+        # A SystemExit is the job's end, not the worker's: it would go round, and end each that took the job over.
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the job's code raises is how it ends
             log.emit("job_failed", data={"reason": type(error).__name__}, bodies=[("error", _told(error))])
             return await self._end(log, "failed")
         log.emit("job_completed", bodies=bodies)
@@ -263,7 +264,7 @@ def _told(error: BaseException) -> bytes:
     own = [f for f in frames if "/aetheris/runtime/" not in f.filename] or frames
     told: dict[str, Any] = {
         "kind": type(error).__name__,
-        "message": _clean(str(error)),
+        "message": _clean(said(error)),
         "where": f"{own[-1].filename}:{own[-1].lineno}" if own else "",
     }
     return body_bytes(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -39,6 +40,7 @@ from aetheris.store.tombstones import Tombstone
 T = TypeVar("T")
 POOL_SIZE = 16
 WORKER_SILENCE_SECONDS = 45.0
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
 class AsyncSystem:
@@ -58,6 +60,10 @@ class AsyncSystem:
         config: Loaded | None = None,
         lake: Path | None = None,
     ) -> None:
+        if not _TENANT.fullmatch(tenant):
+            raise Refused(
+                f"{tenant[:64]!r} can't name a tenant: up to 63 of a-z, 0-9, dot, - and _, a letter or digit first"
+            )
         self.tenant = tenant
         self.loaded = config or load_config()
         self.config = self.loaded.config

@@ -166,7 +166,7 @@ class Trampoline:
                 self._fibers.pop(fiber, None)
                 fiber.resolve(stop.value)
                 return
-            except (Exception, Cancelled, Continued) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
+            except (Exception, SystemExit, Cancelled, Continued) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
                 self._fibers.pop(fiber, None)
                 fiber.resolve(error=error)
                 return

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -128,6 +129,53 @@ def test_a_mistyped_command_says_what_is_wrong(run: Run, tmp_path: Path, words: 
     assert said in run(*words, code=2, **dsn)
 
 
+NAMED = {
+    "worker ./paths.py:desk": "./paths.py:desk: name the module as Python imports it from here: paths:desk",
+    "worker paths.py": "paths.py: name the module as Python imports it from here: paths",
+    "worker :desk": ":desk: name the module as Python imports it from here: MODULE:desk",
+    "submit leaves": "leaves: it ends the program (exit 0) when it is imported (leaves.py, line 2); put that under",
+    "worker doubles": "doubles: a second agent of the name desk; give one of them name=...",
+    "worker paths:desk doubles:other": "doubles:other: a second agent of the name desk; give one of them name=...",
+    "worker paths:desk --lease nan": "nan is no number of seconds",
+    "submit paths:desk -i endless.json": "endless.json: more than 16,777,216 bytes",
+    "--tenant Acme submit paths:clerk": "'Acme' can't name a tenant: up to 63 of a-z, 0-9, dot",
+}
+
+
+@pytest.mark.parametrize("words", NAMED)
+def test_what_is_named_is_what_was_meant(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path for a module, a script for a module, one of two agents of a name: never another than was meant."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("AETHERIS_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    (tmp_path / "paths.py").write_text(DESK)
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "doubles.py").write_text(DESK + "\n@ae.agent(version='1', name='desk')\ndef other(ctx): ...\n")
+    with (tmp_path / "endless.json").open("wb") as file:
+        file.truncate(1 << 40)
+    done = CliRunner().invoke(cli, words.split())
+    for name in ("paths", "leaves", "doubles"):
+        sys.modules.pop(name, None)
+    assert NAMED[words] in str(done.exception) + done.output
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "said"),
+    [
+        (lambda ctx, *, what: what, {}, "takes (ctx) or (ctx, input) by place, not by keyword"),
+        (lambda ctx, **what: what, {}, "by place, not by keyword"),
+        (lambda ctx: 1, {"version": 1}, "its version is a text that isn't empty, not 1"),
+        (lambda ctx: 1, {"accepts": "1.0"}, "accepts is a list of versions: accepts=['1.0']"),
+    ],
+    ids=["by keyword", "any keyword", "a number for a version", "a text for a list"],
+)
+def test_an_agent_is_refused_where_it_is_declared(code: Any, options: dict[str, Any], said: str) -> None:
+    """Not in its jobs, which would fail, or wait for a worker that never comes."""
+    with pytest.raises(Refused) as refused:
+        ae.agent(**{"name": "desk", **options})(code)
+    assert said in str(refused.value)
+
+
 def test_a_query_takes_the_start_of_a_jobs_id(run: Run) -> None:
     """As every other command does; no job, or several, are refused. What null means all for stays optional."""
     where = ("--source", str(ROOT / "data" / "fixtures" / "clean"), "--json")
@@ -173,6 +221,7 @@ def test_bad_arguments_leave_no_job_and_a_bad_call_fails_its_job_in_words(
     assert json.loads(run("jobs", "--json", code=0, **dsn)) == []
     assert f"no jobs yet in {database.where}: " in run("jobs", code=0, **dsn)
     assert "zzzz" in run("trace", "zzzz", code=2, **dsn)
+    assert r"'\udcff' is not UTF-8 text" in run("trace", "\udcff", code=2, **dsn)
     for agent, why in (("clerk", "'refund' is no tool"), ("sloppy", "cents")):
         told = run("submit", f"agents:{agent}", "--wait", code=1, **dsn)
         assert "failed because " in told

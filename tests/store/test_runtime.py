@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.ending import ending_of
 from aetheris.store.database import Database
 from tests.store.job_support import crash, run
 from tests.store.pay_support import (
@@ -246,6 +247,54 @@ def test_a_failing_tool_fails_in_the_job_and_may_be_caught_there(database: Datab
             assert record.result() == [5, "ValueError", "no funds"]
             attempts = [(t.attempt, t.status) for t in record.ledger if t.tool_name == "flaky"]
             assert attempts == [(1, "failed"), (2, "failed"), (3, "committed")]
+
+    run(work)
+
+
+class Mute(Exception):
+    """Has no text that could be had."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+
+@ae.tool
+def leaves(mute: bool) -> None:
+    """Raise what a worker, or the record of it, could break at."""
+    raise Mute if mute else SystemExit(2)
+
+
+@ae.agent
+async def leaving(ctx: ae.Context) -> None:
+    """End by what tools ended by."""
+    kinds = []
+    for mute in (True, False):
+        try:
+            await ctx.call(leaves, mute=mute)
+        except ae.ToolFailed as error:
+            kinds.append(error.kind)
+    raise SystemExit(" ".join(kinds))
+
+
+@ae.agent
+def leaving_mute(ctx: ae.SyncContext, mute: bool) -> None:
+    """End so in a thread."""
+    leaves.fn(mute)
+
+
+def test_what_would_end_the_worker_ends_the_job_alone(database: Database) -> None:
+    """A library's sys.exit, and an error without a text: else the job goes round, and ends each that takes it over."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            await system.start_worker([leaving, leaving_mute])
+            ends = [await done(system, leaving)]
+            ends += [await done(system, leaving_mute, mute) for mute in (True, False)]
+            assert [(error["kind"], error["message"]) for end in ends if (error := ending_of(end).error)] == [
+                ("SystemExit", "Mute SystemExit"),
+                ("Mute", "its text can't be had: __str__ raised LookupError"),
+                ("SystemExit", "2"),
+            ]
 
     run(work)
 

@@ -48,6 +48,15 @@ REFUSED = {
         "jobstore:\n  dsn: host=db hush\n",
         ":2: jobstore.dsn is not a PostgreSQL connection string (postgresql://user@host/db)",
     ),
+    "a key that is a number": (
+        "api:\n  middleware:\n    jwt_key: 4815162342\n",
+        ":3: api.middleware.jwt_key: expected a valid string, found `***`",
+    ),
+    "a section that is a DSN": ("jobstore: host=db password=hush\n", "(dsn, lease_duration, type), found `***`"),
+    "a tag that doesn't fit": ("worker:\n  concurrency: !!bool q\n", ":2: `q` can't be read as a value"),
+    "a number beyond any float": (f"worker: {{poll_interval: {'9' * 400}}}\n", ":1: worker.poll_interval: expected a"),
+    "a number beyond any screen": (f"worker:\n  concurrency: 0x{'f' * 5000}\n", ":2: `0xfff"),
+    "half of a pair": ('worker:\n  capabilities: ["\\ud800"]\n', ":2: `"),
     "no tokens at all": (
         "rate_limits:\n  llm:\n    p: {tokens_per_minute: 0}\n",
         ":3: rate_limits.llm.p.tokens_per_minute: expected greater",

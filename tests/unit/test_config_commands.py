@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import get_args
 
@@ -107,6 +108,21 @@ def test_show_says_what_is_in_force_and_no_secret(tmp_path: Path) -> None:
     assert "worker.concurrency: 100\n" in done.stdout
     assert 'api.middleware.jwt_key: "(set, not shown)"' in done.stdout
     assert "topsecret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("stream", [None, "ascii"], ids=["closed", "of fewer letters"])
+def test_where_output_goes_is_no_failure(stream: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that whoever called has closed, and a terminal that doesn't know every letter."""
+    shown = BytesIO()
+    monkeypatch.setattr(sys, "stdout", stream and TextIOWrapper(shown, stream))
+    monkeypatch.setattr(sys, "argv", ["aetheris", "config", "show"])
+    monkeypatch.setenv("CONFIG_PATH", str(tmp_path / "aetheris.yaml"))
+    (tmp_path / "aetheris.yaml").write_text("models: {desk: {provider: p, base_url: 'http://x', model: é}}\n")
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert stream is None or b'models.desk.model: "\\xe9"\n' in shown.getvalue()
+    sys.stdout.close()
 
 
 @pytest.mark.parametrize("words", [("init",), ("keys", "rotate", "job_id"), ("jobs",), ("doctor",)], ids="-".join)

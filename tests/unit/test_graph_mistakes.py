@@ -183,6 +183,8 @@ CASES = {
         '6: node "approve" waits for itself: approve -> approve',
     ),
     "no duration": (("4h", "4 hours"), "9: node \"approve\": '4 hours' is not a duration: write seconds, or 30s"),
+    "a duration that is a list": (("4h", "[4]"), '9: node "approve": [4] is not a duration: write seconds'),
+    "a duration beyond any float": (("4h", "9" * 400), f'9: node "approve": {"9" * 60}... is not between zero'),
     "a bad name": (("  pay:", "  2pay:"), '11: node "2pay": a name is letters, digits'),
     "a name that is taken": (("  pay:", "  input:"), '11: node "input": a name is letters'),
     "a node twice": (("  pay:", "  seen:"), '11: "seen" stands here a second time'),
@@ -265,6 +267,7 @@ OTHERS = {
     ),
     "a bad name of its own": ("name: a b\nnodes:\n  a: {wait: 1}", "rebook.yaml:1: name is letters, digits"),
     "half of a pair": ('nodes:\n  a: {approval: "\\ud800"}', "rebook.yaml:2: a text holds half of a surrogate pair"),
+    "an int beyond any float": ("nodes: {a: {tool: find_fare, with: {day: " + "9" * 400 + "}}}", "rebook.yaml:1: "),
     "deep": ("[" * 90, "rebook.yaml:1: nested deeper than 64"),
     "long digits": ("nodes: " + "9" * 5000, "rebook.yaml:1: a number of thousands of digits"),
 }

@@ -146,21 +146,27 @@ def build(tree: Tree, source: str, name: str) -> Graph:
 def seconds(value: Any) -> float:
     """Return a duration (`90`, `"4h"`, `"1h30m"`) in seconds. Errors: ValueError."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        length = float(value)
+        length: float = value
     elif isinstance(value, str) and _DURATION.fullmatch(value):
         parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value)
         length = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        raise ValueError(f"{value!r} is not a duration: write seconds, or 30s, 15m, 4h, 2d, 1h30m")
+        raise ValueError(f"{_shown(value)} is not a duration: write seconds, or 30s, 15m, 4h, 2d, 1h30m")
+    # Compared before it is made a float: an integer may be beyond any.
     if not 0 <= length <= timedelta(days=36_600).total_seconds():
-        raise ValueError(f"{value!r} is not between zero and a century")
-    return length
+        raise ValueError(f"{_shown(value)} is not between zero and a century")
+    return float(length)
 
 
 def meant(name: str, names: Iterable[str]) -> str:
     """Return ` (did you mean "..."?)` where one of `names` is near."""
     near = difflib.get_close_matches(name, list(names), 1)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _node(name: str, tree: Tree, findings: Findings) -> Node | None:
@@ -277,7 +283,7 @@ def _duration(tree: Tree | None, wrong: Wrong) -> None:
     if tree is None or (isinstance(tree.value, str) and "${" in tree.value):
         return
     try:
-        seconds(tree.value)
+        seconds(tree.plain)
     except ValueError as error:
         wrong(tree.line, f": {error}")
 

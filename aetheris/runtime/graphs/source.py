@@ -165,7 +165,7 @@ class _Builder:
             number = json.loads(text)
         except ValueError:
             raise self.refused(line, "a number of thousands of digits") from None
-        if not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             raise self.refused(line, f"{text[:24]} is more than a number can hold")
         return number
 
