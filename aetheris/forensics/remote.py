@@ -145,7 +145,7 @@ class RemoteSession(Session):
     def close(self) -> None:
         """Nothing is held open."""
 
-    def query(self, name: str, **parameters: Any) -> Answer:
+    def query(self, name: str, /, **parameters: Any) -> Answer:
         """Run a named query there. Errors: as `Session.query`, and Denied."""
         query = library.get(name)
         if odd := sorted(parameters.keys() - set(query.binds)):

@@ -117,6 +117,8 @@ def test_nothing_in_any_parameter_is_taken_for_more_than_text(database: Database
                 await ask("POST", f"/api/jobs/{mine}/stop", json={"why": text})
                 filters = {"agent_filter": text[:200], "tool_filter": text[:200], "event_filter": text[:64]}
                 await ask("POST", "/api/forensics/query", json=filters)
+            for name in ("tenant", "name", "self"):
+                await ask("POST", "/api/forensics/queries/trace/jobs", json={"parameters": {name: "b"}})
             for raw in RAW:
                 await ask("POST", "/api/jobs", content=raw, headers={"Content-Type": "application/json"})
             async with as_tenant(service.pool, "a") as connection:
@@ -219,8 +221,51 @@ def test_a_stream_ends_with_its_token(database: Database) -> None:
     run(body)
 
 
-def test_a_guests_stream_ends_with_the_grant(database: Database) -> None:
-    """Revoked while it runs: the next look is the last."""
+def test_streams_that_begin_at_once_are_no_more_than_allowed(database: Database) -> None:
+    """The limit is asked before the audit entry is written, and once more when the stream begins."""
+
+    async def body() -> None:
+        async with (
+            serving(database, config={"api": {"max_streams": 2}}) as (service, client),
+            listening(service) as url,
+            httpx.AsyncClient(base_url=url, timeout=20) as real,
+        ):
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("a"))
+            path = f"/api/jobs/{made.json()['job_id']}/stream"
+
+            async def follow() -> str:
+                async with real.stream("GET", path, headers=bearer("a", exp=int(time.time()) + 3)) as stream:
+                    if stream.status_code != 200:
+                        return str(stream.status_code)
+                    return (await stream.aread()).decode()
+
+            ended = await asyncio.gather(*(follow() for _ in range(8)))
+            assert sum("event: job_created" in text for text in ended) == 2
+            assert service.streams == {"a": 0}
+
+    run(body)
+
+
+def test_a_signals_key_is_not_taken_for_an_approval(database: Database) -> None:
+    """What a job waits for is told in words, and the key in them is whatever the job's input made it."""
+
+    async def body() -> None:
+        async with serving(database) as (_, client):
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("a"))
+            job = made.json()["job_id"]
+            with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+                connection.execute("SET session_replication_role = replica")
+                connection.execute(
+                    "UPDATE aetheris.jobs SET status = 6, waits_for = 'approval 4, signal x, approval y, approval'"
+                )
+            answer = await client.get("/api/approvals", headers=bearer("a"))
+            assert [(r["job_id"], r["step"]) for r in answer.json()] == [(job, 4)]
+
+    run(body)
+
+
+def test_a_guests_stream_ends_with_the_grant_and_with_their_own_tenant(database: Database) -> None:
+    """Revoked while it runs, or the guest's tenant removed: the next look is the last."""
 
     async def body() -> None:
         async with (
@@ -240,6 +285,15 @@ def test_a_guests_stream_ends_with_the_grant(database: Database) -> None:
                         words.append(line[7:])
                     if words == ["job_created"]:
                         await client.delete(f"/api/support/grants/{given}", headers=bearer("b"))
+            assert words == ["job_created", "expired"]
+            await client.post("/api/support/grants", json=grant, headers=bearer("b"))
+            words.clear()
+            async with real.stream("GET", path, headers=guest) as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("event: "):
+                        words.append(line[7:])
+                    if words == ["job_created"]:
+                        service._statuses["v"] = ("removed", float("inf"))
             assert words == ["job_created", "expired"]
 
     run(body)
