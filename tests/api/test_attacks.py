@@ -392,6 +392,33 @@ def test_support_is_explicit_limited_and_on_both_records(database: Database) -> 
     run(body)
 
 
+def test_what_no_route_takes_and_what_is_too_large_is_on_record_too(database: Database) -> None:
+    """Whoever has a token looks for nothing unseen; without one there is no tenant to tell."""
+
+    async def body() -> None:
+        async with serving(database, config={"api": {"max_body_bytes": 1024}}) as (service, client):
+            headers = bearer("a")
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("b"))
+            theirs = f"/api/jobs/{made.json()['job_id']}"
+            asked = [
+                ("POST", "/api/jobs", 413, b"x" * 1025), ("GET", "/api/nothing", 404, b""),
+                ("PUT", "/api/me", 405, b""), ("PUT", theirs, 403, b""),
+            ]  # fmt: skip
+            for method, path, status, content in asked:
+                answer = await client.request(method, path, content=content, headers=headers)
+                assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+            assert (await client.get("/api/nothing")).status_code == 404
+            assert (await client.get("/api/nothing", headers={"Authorization": "Bearer x"})).status_code == 401
+            async with as_tenant(service.pool, "a") as connection:
+                said = [events.read(row.line) for row in await audit.rows(connection, "a")]
+            assert [(e.type, e.data["status"], e.data["resource_id"]) for e in said[1:]] == [
+                ("create_job", 413, ""), ("unknown_address", 404, "/api/nothing"), ("unknown_address", 405, "/api/me"),
+                ("unknown_address", 403, theirs.rpartition("/")[2]),
+            ]  # fmt: skip
+
+    run(body)
+
+
 def test_nothing_is_answered_that_is_not_on_record(database: Database) -> None:
     """Where the audit log can't be written, a read is refused as well."""
 
