@@ -15,8 +15,8 @@ from aetheris import __version__
 from aetheris.api import acts, audit, exports, forensics, jobs, records, stream, support, system
 from aetheris.api.access import ROUTES, Access
 from aetheris.api.edge import Edge
-from aetheris.api.gate import passed
-from aetheris.api.problems import CONTENT_TYPE, TITLES, Answered, Problem, problem
+from aetheris.api.gate import passed, unrouted
+from aetheris.api.problems import CONTENT_TYPE, TITLES, Answered, Problem
 from aetheris.api.service import Service
 from aetheris.domain.errors import Refused
 
@@ -97,7 +97,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {404: "no such address", 405: "this address takes another method"}
     answer = Answered(error.status_code, words.get(error.status_code, str(error.detail)), error.headers)
-    return problem(answer, request.scope["state"]["request_id"])
+    return await unrouted(request, answer)
 
 
 def _problems(access: Access, path: str) -> dict[int | str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The edge: what holds for every request before any route is looked for.
 
-A request gets its id, its size is bounded while it is read, its answer gets
+A request gets its id, its size is bounded while it is read (and by the gate
+where its length says too much, so that this stands on record), its answer gets
 headers that keep browsers from guessing, and it is counted. Where nobody has
 to log in (loopback alone), a browser's page from elsewhere is kept out: its
 Origin, or the name it came by, is not this machine's.
@@ -46,7 +47,9 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        length = headers.get("content-length", "0")
+        too_large = not length.isdecimal() or int(length[:12]) > self._body_bytes
+        scope.setdefault("state", {}).update(request_id=request_id, too_large=self._too_large() if too_large else None)
         began, status = time.monotonic(), 500
 
         async def answer(message: Message) -> None:
@@ -69,9 +72,6 @@ class Edge:
             metrics.api_answered(scope["method"] if route else "", route, status, time.monotonic() - began)
 
     def _refused(self, headers: Headers) -> Answered | None:
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length[:12]) > self._body_bytes:
-            return self._too_large()
         if self._local_only:
             origin = headers.get("origin")
             if not _is_local(f"//{headers.get('host', '')}") or (origin is not None and not _is_local(origin)):

@@ -8,8 +8,9 @@
 5. The route's permission: 403.
 6. The job's id says whose it is, without the database. Another tenant's: the
    same 403 whether the job exists or not. No id of ours: 404.
-7. The route answers, within the time limit.
-8. The audit entry is made durable: what was allowed, what was denied, what
+7. A length beyond the limit: 413.
+8. The route answers, within the time limit.
+9. The audit entry is made durable: what was allowed, what was denied, what
    failed. It has a transaction of its own, and the answer waits for it. Where
    it can't be written, nothing is answered but 503.
 """
@@ -40,6 +41,7 @@ from aetheris.runtime import metrics
 NOT_YOURS = "this job is not yours"
 NO_SUCH_JOB = "no such job"
 SUPPORT_HEADER = "x-support-tenant"
+_NOWHERE = Access(("job:view",), "unknown_address", "address")
 _log = logging.getLogger(__name__)
 Inner = Callable[[Request], Awaitable[Response]]
 
@@ -63,6 +65,8 @@ async def passed(request: Request, access: Access, inner: Inner) -> Response:
             raise Answered(403, f"the tenant is {status_of_own}")
         caller = request.state.caller = await _as_guest(service, request, own)
         await _may(service, request, caller, access)
+        if request.state.too_large is not None:
+            raise request.state.too_large
         async with asyncio.timeout(None if access.streams else service.config.api.timeout):
             response = await inner(request)
         status = response.status_code
@@ -77,6 +81,19 @@ async def passed(request: Request, access: Access, inner: Inner) -> Response:
             Answered(503, "the audit log can't be written, so nothing is answered"), request.state.request_id
         )
     return response
+
+
+async def unrouted(request: Request, answer: Answered) -> Response:
+    """Return the answer to a request that no route takes: on record, too, where a token says whose it is."""
+    service: Service = request.app.state.service
+    if service.auth.keys is not None and "authorization" not in request.headers:
+        return problem(answer, request.state.request_id)
+    request.state.resource_id = request.url.path
+
+    async def inner(_: Request) -> Response:
+        raise answer
+
+    return await passed(request, _NOWHERE, inner)
 
 
 async def _opened(request: Request, inner: Inner) -> Response:

@@ -16,7 +16,7 @@ from aetheris.domain.cells import commitment
 from aetheris.domain.events import read
 from aetheris.domain.jobs import JobStatus
 from aetheris.store import history, jobs
-from aetheris.store.database import Connection
+from aetheris.store.history import Record
 from aetheris.store.jobs import Submission
 from aetheris.store.signals import announce
 
@@ -121,18 +121,29 @@ async def _submit(service: Service, caller: Caller, body: Submit, key: str | Non
         raise Answered(400, f"no agent {body.agent[:80]!r} can be submitted here (there are: {there})")
     submitter = await service.submitter(caller)
     new = submitter.prepare(agent, body.input, key=key, goal=body.goal, timeout_seconds=body.timeout_seconds)
+    stored: Record | None = None
     async with service.bound(caller) as connection:
         job = await jobs.submit(connection, new)
-        repeated = job != new.job
-        if repeated and not await _same(connection, caller.tenant, job, new):
-            raise Answered(409, "this idempotency key named a job with another input: use another key")
+        if repeated := job != new.job:
+            stored = (await history.load(connection, [(caller.tenant, job)], [2**62]))[caller.tenant, job]
+    if stored is not None and not stored.lines:
+        stored = await _collected(service, caller, job)
+    if stored is not None and not _same(stored, job, new):
+        raise Answered(409, "this idempotency key named a job with another input: use another key")
     await announce(service.pool)
     return answer({"job_id": job, "agent": agent.name, "status": "pending"}, 200 if repeated else 202)
 
 
-async def _same(connection: Connection, tenant: str, job: str, new: Submission) -> bool:
+async def _collected(service: Service, caller: Caller, job: str) -> Record | None:
+    """Return what the lake holds of a job that left the store; None where there is no lake to ask."""
+    try:
+        return (await service.record(caller, job)).stored
+    except Absent:
+        return None
+
+
+def _same(found: Record, job: str, new: Submission) -> bool:
     """Return whether the job that has this key was asked for with this input; an erased one can't be told apart."""
-    found = (await history.load(connection, [(tenant, job)], [2**62]))[tenant, job]
     told = read(found.lines[0]).cells
     if set(told) != {cell.name for cell in new.cells}:
         return False

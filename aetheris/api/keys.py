@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import logging
 import time
@@ -81,8 +82,7 @@ class KeySource:
     @classmethod
     def of_url(cls, url: str, algorithm: str) -> KeySource:
         """Return the source of a JWKS at an address: https, or this machine. Errors: Refused."""
-        host = urlsplit(url).hostname
-        if not url.startswith("https://") and host not in LOOPBACK:
+        if not _kept_whole(url):
             raise Refused(f"api.middleware.jwt_jwks_url: {url}: keys are fetched over https, or from this machine")
         return cls(algorithm, lambda: _fetch(url))
 
@@ -93,13 +93,18 @@ class KeySource:
 
     async def find(self, kid: str | None) -> Any | None:
         """Return the key of this id, or None. Without an id: the only key, where there is one alone."""
-        async with self._lock:
-            if self._is_stale(kid):
-                try:
-                    await self._refresh()
-                except (Refused, Unusable) as error:
-                    # What was good stays good: an issuer that can't be reached must not lock everybody out.
-                    _log.warning("%s", error)
+        # While an issuer is asked, which may take long, its known keys count: anybody's odd token makes us ask.
+        if self._held(kid) is None or self._is_stale(kid):
+            async with self._lock:
+                if self._is_stale(kid):
+                    try:
+                        await self._refresh()
+                    except (Refused, Unusable) as error:
+                        # What was good stays good: an issuer that can't be reached must not lock everybody out.
+                        _log.warning("%s", error)
+        return self._held(kid)
+
+    def _held(self, kid: str | None) -> Any | None:
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid) or (self._keys.get(None) if len(self._keys) == 1 else None)
@@ -160,9 +165,24 @@ def _file(path: Path) -> bytes:
     return data
 
 
+def _kept_whole(url: str) -> bool:
+    return url.startswith("https://") or urlsplit(url).hostname in LOOPBACK
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """To where keys may be fetched from, and nowhere else."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        """Follow none to another machine over plain http."""
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if _kept_whole(newurl) else None
+
+
 def _fetch(url: str) -> bytes:
+    # Plain http is for this machine alone: through a proxy the keys would be whatever that says they are.
+    proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme != "http"}
+    opener = urllib.request.build_opener(_Redirects, urllib.request.ProxyHandler(proxies))
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
+        with opener.open(url, timeout=FETCH_SECONDS) as answer:
             return bytes(answer.read(KEYS_BYTES_LIMIT))
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, http.client.HTTPException) as error:
         raise Unusable(f"api.middleware.jwt_jwks_url: {url}: can't be fetched ({error})") from None

@@ -28,7 +28,7 @@ class Lakes:
         """Where the lake is, or None as long as there is none."""
         return self._folder if self._folder is not None and (self._folder / layout.INDEX).exists() else None
 
-    def query(self, tenant: str, name: str, **parameters: Any) -> Answer:
+    def query(self, tenant: str, name: str, /, **parameters: Any) -> Answer:
         """Run a named query over this tenant's files. Errors: Answered (no lake yet), Refused, Corrupt."""
         # One query at a time: a session may be closed by the next, and DuckDB uses every core for each.
         with self._lock:

@@ -60,13 +60,21 @@ async def stream(
             raise Answered(400, "Last-Event-ID is not the number of an event")
         since = int(last_event_id)
     row = await service.row(caller, job_id)
-    if service.streams.get(caller.tenant, 0) >= service.config.api.max_streams:
+    if _is_full(service, caller):
         raise Answered(429, f"{service.config.api.max_streams} streams are open for this tenant", {"Retry-After": "5"})
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(_told(service, caller, row.job, since), 200, headers, "text/event-stream")
 
 
+def _is_full(service: Service, caller: Caller) -> bool:
+    return service.streams.get(caller.tenant, 0) >= service.config.api.max_streams
+
+
 async def _told(service: Service, caller: Caller, job: str, since: int) -> AsyncIterator[bytes]:
+    if _is_full(service, caller):
+        # Others began while this one's audit entry was written. Whoever comes back hears why.
+        yield b"event: error\ndata: {}\n\n"
+        return
     service.streams[caller.tenant] = service.streams.get(caller.tenant, 0) + 1
     metrics.api_stream(1)
     try:
@@ -108,13 +116,15 @@ async def _events(service: Service, caller: Caller, job: str, since: int) -> Asy
 
 
 async def _still(service: Service, caller: Caller) -> bool:
-    """Return whether the caller may look on: token, tenant and, for a guest, the grant."""
+    """Return whether the caller may look on: token, tenant and, for a guest, their own tenant and the grant."""
     if caller.expires_at is not None and time.time() >= caller.expires_at:
         return False
     if await service.status(caller.tenant) != "active":
         return False
     if caller.guest_of is None:
         return True
+    if await service.status(caller.guest_of) != "active":
+        return False
     own = dataclasses.replace(caller, tenant=caller.guest_of, guest_of=None)
     return await service.support_grant(own, caller.tenant) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 from fastapi import Request
@@ -23,6 +24,8 @@ from aetheris.store.errors import translated
 
 READY_SECONDS = 2.0
 APPROVALS_SHOWN = 200
+#: A wait for an approval, as a list of jobs tells it. A signal's key stands there too, and may hold anything.
+_APPROVAL = re.compile(r"approval ([0-9]{1,9})")
 _log = logging.getLogger(__name__)
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -134,10 +137,10 @@ async def approvals(service: Services, caller: Callers) -> Response:
         rows = await jobs.listing(connection, caller.tenant, statuses=resting, limit=APPROVALS_SHOWN)
     return answer(
         [
-            {"job_id": r.job, "agent": r.agent, "step": int(words[1]), "since": r.updated_at}
+            {"job_id": r.job, "agent": r.agent, "step": int(found[1]), "since": r.updated_at}
             for r in rows
             for wait in r.waits_for.split(", ")
-            if (words := wait.split())[:1] == ["approval"]
+            if (found := _APPROVAL.fullmatch(wait))
         ]
     )
 

@@ -71,7 +71,8 @@ def check_version(data: bytes, limit: int) -> None:
     name, requires = value.get("format"), value.get("requires")
     if type(name) is str and name != format.FORMAT and name.startswith(format.FORMAT_FAMILY):
         raise Unusable(f"format {name[:80]} is not one this verifier reads ({format.FORMAT}); use a later one")
-    if type(requires) is list and (unknown := [r for r in requires if r not in format.FEATURES]):
+    known = tuple(format.FEATURES)  # compared, not hashed: a stranger's list may hold lists
+    if type(requires) is list and (unknown := [r for r in requires if r not in known]):
         raise Unusable(
             f"the package requires {str(unknown[0])[:80]!r}, which this verifier doesn't know; use a later one"
         )

@@ -120,13 +120,17 @@ def _fitting(beside: list[Disclosure], path: str) -> list[str]:
 
 
 def _reaches(value: Any, path: list[str]) -> bool:
-    if not path:
-        return True
-    if type(value) is list:
-        return any(_reaches(item, path) for item in value)
-    if type(value) is not dict:
-        return False
-    return any(_reaches(item, path[1:]) for key, item in value.items() if child_name("", key) == f"/{path[0]}")
+    # No recursion: a body may be nested as deep as a parser goes, which is deeper than Python's own calls.
+    left = [(value, path)]
+    while left:
+        item, rest = left.pop()
+        if not rest:
+            return True
+        if type(item) is list:
+            left += [(part, rest) for part in item]
+        elif type(item) is dict:
+            left += [(part, rest[1:]) for key, part in item.items() if child_name("", key) == f"/{rest[0]}"]
+    return False
 
 
 def _redacted(cell: Disclosure) -> Disclosure:

@@ -6,6 +6,8 @@ address, and never sent in the clear to another machine.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import ssl
@@ -38,6 +40,7 @@ class Api:
         if place.scheme == "http" and place.hostname not in LOOPBACK:
             raise Refused(f"{url}: a token is not sent over plain http to another machine; use https")
         self.url = url.rstrip("/")
+        self._opener = _opener()
         self._token = (token if token is not None else os.environ.get("AETHERIS_TOKEN", "")).strip()
         if not self._token.isascii() or any(c.isspace() for c in self._token):
             raise Refused("AETHERIS_TOKEN holds what no token does (spaces, or letters beyond ASCII)")
@@ -54,7 +57,7 @@ class Api:
     def _json(self, data: bytes) -> Any:
         try:
             return json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unusable(f"{self.url} answers something else than JSON: is it an Aetheris API?") from None
 
     def ask(
@@ -78,10 +81,15 @@ class Api:
             sent["Content-Type"] = "application/json"
         request = urllib.request.Request(self.url + path, data, sent, method=method)
         try:
-            with _opener.open(request, timeout=SECONDS) as answer:
+            with self._opener.open(request, timeout=SECONDS) as answer:
                 return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
         except urllib.error.HTTPError as error:
-            return error.code, error.read(), {}
+            told = b""
+            with contextlib.suppress(OSError, http.client.HTTPException):  # cut off: the status is an answer by itself
+                told = error.read()
+            return error.code, told, {}
+        except http.client.HTTPException:
+            raise Unusable(f"{self.url} sends no whole HTTP answer; is it an Aetheris API, and not cut off?") from None
         except (urllib.error.URLError, OSError, ssl.SSLError) as error:
             cause = getattr(error, "reason", error)
             why = str(getattr(cause, "strerror", None) or cause).lower()  # without the number of the system's error
@@ -95,13 +103,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Follow none."""
 
 
-_opener = urllib.request.build_opener(_NoRedirect)
+def _opener() -> urllib.request.OpenerDirector:
+    # Plain http is for this machine alone, and a proxy would read the token; through one for https goes a tunnel.
+    proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme != "http"}
+    return urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))
 
 
 def _error(status: int, body: bytes) -> AetherisError:
     try:
         told = str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         told = (
             f"whoever is at AETHERIS_URL answered {status}, and not as an Aetheris API does; is it the right address?"
         )
@@ -134,7 +145,7 @@ class RemoteSession(Session):
     def close(self) -> None:
         """Nothing is held open."""
 
-    def query(self, name: str, **parameters: Any) -> Answer:
+    def query(self, name: str, /, **parameters: Any) -> Answer:
         """Run a named query there. Errors: as `Session.query`, and Denied."""
         query = library.get(name)
         if odd := sorted(parameters.keys() - set(query.binds)):

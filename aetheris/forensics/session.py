@@ -107,12 +107,14 @@ class Session:
         """Let go of the source."""
         self._connection.close()
 
-    def query(self, name: str, **parameters: Any) -> Answer:
+    def query(self, name: str, /, **parameters: Any) -> Answer:
         """Run a named query. Parameters not given are NULL. Errors: Refused, Corrupt."""
         query = library.get(name)
         if odd := sorted(parameters.keys() - set(query.binds)):
             takes = ", ".join(query.binds) or "none"
             raise Refused(f"query {name} has no parameter {odd[0]!r} (it has {takes})")
+        if big := [n for n, v in sorted(parameters.items()) if isinstance(v, int) and not -(2**63) <= v < 2**63]:
+            raise Refused(f"parameter {big[0]} is beyond 64 bits: give a number that a column can hold")
         return self._run(query, {bind: parameters.get(bind) for bind in query.binds})
 
     def sql(self, text: str, **parameters: Any) -> Answer:

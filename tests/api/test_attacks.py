@@ -117,6 +117,8 @@ def test_nothing_in_any_parameter_is_taken_for_more_than_text(database: Database
                 await ask("POST", f"/api/jobs/{mine}/stop", json={"why": text})
                 filters = {"agent_filter": text[:200], "tool_filter": text[:200], "event_filter": text[:64]}
                 await ask("POST", "/api/forensics/query", json=filters)
+            for name in ("tenant", "name", "self"):
+                await ask("POST", "/api/forensics/queries/trace/jobs", json={"parameters": {name: "b"}})
             for raw in RAW:
                 await ask("POST", "/api/jobs", content=raw, headers={"Content-Type": "application/json"})
             async with as_tenant(service.pool, "a") as connection:
@@ -219,8 +221,51 @@ def test_a_stream_ends_with_its_token(database: Database) -> None:
     run(body)
 
 
-def test_a_guests_stream_ends_with_the_grant(database: Database) -> None:
-    """Revoked while it runs: the next look is the last."""
+def test_streams_that_begin_at_once_are_no_more_than_allowed(database: Database) -> None:
+    """The limit is asked before the audit entry is written, and once more when the stream begins."""
+
+    async def body() -> None:
+        async with (
+            serving(database, config={"api": {"max_streams": 2}}) as (service, client),
+            listening(service) as url,
+            httpx.AsyncClient(base_url=url, timeout=20) as real,
+        ):
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("a"))
+            path = f"/api/jobs/{made.json()['job_id']}/stream"
+
+            async def follow() -> str:
+                async with real.stream("GET", path, headers=bearer("a", exp=int(time.time()) + 3)) as stream:
+                    if stream.status_code != 200:
+                        return str(stream.status_code)
+                    return (await stream.aread()).decode()
+
+            ended = await asyncio.gather(*(follow() for _ in range(8)))
+            assert sum("event: job_created" in text for text in ended) == 2
+            assert service.streams == {"a": 0}
+
+    run(body)
+
+
+def test_a_signals_key_is_not_taken_for_an_approval(database: Database) -> None:
+    """What a job waits for is told in words, and the key in them is whatever the job's input made it."""
+
+    async def body() -> None:
+        async with serving(database) as (_, client):
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("a"))
+            job = made.json()["job_id"]
+            with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+                connection.execute("SET session_replication_role = replica")
+                connection.execute(
+                    "UPDATE aetheris.jobs SET status = 6, waits_for = 'approval 4, signal x, approval y, approval'"
+                )
+            answer = await client.get("/api/approvals", headers=bearer("a"))
+            assert [(r["job_id"], r["step"]) for r in answer.json()] == [(job, 4)]
+
+    run(body)
+
+
+def test_a_guests_stream_ends_with_the_grant_and_with_their_own_tenant(database: Database) -> None:
+    """Revoked while it runs, or the guest's tenant removed: the next look is the last."""
 
     async def body() -> None:
         async with (
@@ -240,6 +285,15 @@ def test_a_guests_stream_ends_with_the_grant(database: Database) -> None:
                         words.append(line[7:])
                     if words == ["job_created"]:
                         await client.delete(f"/api/support/grants/{given}", headers=bearer("b"))
+            assert words == ["job_created", "expired"]
+            await client.post("/api/support/grants", json=grant, headers=bearer("b"))
+            words.clear()
+            async with real.stream("GET", path, headers=guest) as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("event: "):
+                        words.append(line[7:])
+                    if words == ["job_created"]:
+                        service._statuses["v"] = ("removed", float("inf"))
             assert words == ["job_created", "expired"]
 
     run(body)
@@ -334,6 +388,33 @@ def test_support_is_explicit_limited_and_on_both_records(database: Database) -> 
                     [again["id"]],
                 )
             assert (await client.get(f"/api/jobs/{job}/trace", headers=guest)).status_code == 403
+
+    run(body)
+
+
+def test_what_no_route_takes_and_what_is_too_large_is_on_record_too(database: Database) -> None:
+    """Whoever has a token looks for nothing unseen; without one there is no tenant to tell."""
+
+    async def body() -> None:
+        async with serving(database, config={"api": {"max_body_bytes": 1024}}) as (service, client):
+            headers = bearer("a")
+            made = await client.post("/api/jobs", json={"agent": "desk", "input": "x"}, headers=bearer("b"))
+            theirs = f"/api/jobs/{made.json()['job_id']}"
+            asked = [
+                ("POST", "/api/jobs", 413, b"x" * 1025), ("GET", "/api/nothing", 404, b""),
+                ("PUT", "/api/me", 405, b""), ("PUT", theirs, 403, b""),
+            ]  # fmt: skip
+            for method, path, status, content in asked:
+                answer = await client.request(method, path, content=content, headers=headers)
+                assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+            assert (await client.get("/api/nothing")).status_code == 404
+            assert (await client.get("/api/nothing", headers={"Authorization": "Bearer x"})).status_code == 401
+            async with as_tenant(service.pool, "a") as connection:
+                said = [events.read(row.line) for row in await audit.rows(connection, "a")]
+            assert [(e.type, e.data["status"], e.data["resource_id"]) for e in said[1:]] == [
+                ("create_job", 413, ""), ("unknown_address", 404, "/api/nothing"), ("unknown_address", 405, "/api/me"),
+                ("unknown_address", 403, theirs.rpartition("/")[2]),
+            ]  # fmt: skip
 
     run(body)
 

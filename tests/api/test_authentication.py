@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
 from aetheris.api.auth import Authenticator, Unauthenticated, authenticator
-from aetheris.api.keys import KeySource, parse
-from aetheris.domain.errors import Refused
+from aetheris.api.keys import KeySource, _fetch, parse
+from aetheris.domain.errors import Refused, Unusable
 from aetheris.runtime.config import Middleware
+from tests.unit.test_remote_answers import answering
 
 from . import support
 from .support import AUDIENCE, ISSUER, KEY, jwks, local_caller, token
@@ -172,6 +174,50 @@ def test_keys_at_an_address_are_asked_for_again_when_a_token_names_a_new_one() -
         assert len(asked) == 2
 
     asyncio.run(body())
+
+
+def test_known_keys_count_while_the_issuer_is_asked() -> None:
+    """It may be slow or gone, and anybody's token that names an odd key makes us ask it."""
+    let_go = threading.Event()
+
+    async def body() -> None:
+        reads = iter([jwks(k1=KEY)])
+
+        def fetch() -> bytes:
+            if (there := next(reads, None)) is None:
+                let_go.wait(20)
+                raise Unusable("gone")
+            return there
+
+        source = KeySource("EdDSA", fetch)
+        await source.load()
+        source._read_at -= 10
+        odd = asyncio.create_task(source.find("k9"))
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(source.find("k1"), 2)
+        assert not odd.done()
+        let_go.set()
+        assert await odd is None
+        assert await source.find("k1")
+
+    try:
+        asyncio.run(body())
+    finally:
+        let_go.set()
+
+
+def test_keys_come_from_this_machine_or_over_https_and_from_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not through a proxy over plain http, not by a redirect to another machine; and what is no HTTP is no crash."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with answering(whole) as (url, _):
+        assert _fetch(url) == b"{}"
+    away = b"HTTP/1.1 302 x\r\nLocation: http://192.0.2.1/keys\r\nContent-Length: 0\r\n\r\n"
+    for data, why in ((away, "302"), (b"garbage\r\n\r\n", "garbage")):
+        with answering(data) as (url, _), pytest.raises(Unusable, match=why):
+            _fetch(url)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from aetheris.evidence import archive
+from aetheris.domain.errors import Refused
+from aetheris.evidence import CellSelector, archive, redact
 from aetheris.evidence.source import SealMembers
 from aetheris.evidence.statement import PAYLOAD_TYPE
 from tests.evidence.evidence_job import LAYER, SIGNER, Job, base, edited, judged, package
@@ -209,10 +211,14 @@ def test_a_canonical_row_of_the_wrong_shape_fails(case: str) -> None:
     judged(in_rows(*ROWS[case]), "integrity", 1)
 
 
-@pytest.mark.parametrize("case", ["H36-format", "H36-feature"])
+@pytest.mark.parametrize("case", ["H36-format", "H36-feature", "H36-feature-that-is-a-list"])
 def test_a_later_version_is_said_to_be_one(case: str) -> None:
     """'Use a later verifier' is help; 'failed' would be a false accusation."""
-    said = {"H36-format": {"format": "aetheris/evidence/v2"}, "H36-feature": {"requires": ["encrypted-cells"]}}[case]
+    said = {
+        "H36-format": {"format": "aetheris/evidence/v2"},
+        "H36-feature": {"requires": ["encrypted-cells"]},
+        "H36-feature-that-is-a-list": {"requires": [[]]},
+    }[case]
     members = job().members()
     later = archive.build(members | {"manifest.json": edited(members["manifest.json"], **said)})
     verdict = judged(later, "container", 2)
@@ -232,6 +238,17 @@ def test_a_cell_body_that_two_parsers_read_differently_fails(how: str) -> None:
 def test_a_cell_body_may_hold_what_tools_return(body: bytes) -> None:
     """Models and tools return floats, large integers and any keys."""
     judged(package(job().change(13, cells={"value": body}).members()), "none", 3)
+
+
+def test_a_body_nested_deep_is_redacted_by_a_field_inside_it() -> None:
+    """What the verifier passes is redacted, too."""
+    deep = package(job().change(13, cells={"value": b"[" * 700 + b'{"a":1}' + b"]" * 700}).members())
+    judged(deep, "none", 3)
+    out = io.BytesIO()
+    redact(deep, out, [CellSelector("value/a", seq=13)])
+    assert b'{"a":1}' not in out.getvalue()
+    with pytest.raises(Refused):
+        redact(deep, out, [CellSelector("value/b", seq=13)])
 
 
 def test_the_base_of_this_section_passes() -> None:

@@ -79,6 +79,10 @@ def test_a_query_or_parameter_of_no_name_is_refused_with_what_there_is(session: 
             session.query("jobs")
         with pytest.raises(Refused, match="job_id"):
             session.query("trace/steps", job="x")
+        with pytest.raises(Refused, match="no parameter 'name'"):
+            session.query("trace/steps", **{"name": "x"})
+        with pytest.raises(Refused, match="job_id is beyond 64 bits"):
+            session.query("trace/steps", job_id=2**200)
     assert library.get("trace/steps").required == ("job_id",)
     assert "step" in dict(library.get("trace/steps").columns)
 
