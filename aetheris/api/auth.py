@@ -21,12 +21,13 @@ import jwt
 from aetheris.api.access import ROLES, Caller
 from aetheris.api.keys import KeySource
 from aetheris.api.problems import Answered
+from aetheris.domain import ids
 from aetheris.domain.errors import Refused
 from aetheris.runtime.config import Middleware
 
 TOKEN_BYTES_LIMIT = 8192
 REQUIRED = ("exp", "iat", "nbf", "iss", "aud", "sub")
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_TENANT = re.compile(ids.TENANT_PATTERN)
 _USER = re.compile(r"[!-.0-~]{1,128}\Z")  # printable ASCII without a slash: it becomes part of "user/NAME"
 _KID = re.compile(r"[!-~]{1,200}\Z")
 _log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Authenticator:
 
 def _caller(claims: dict[str, Any]) -> Caller:
     tenant, user, roles = claims.get("tenant_id"), claims.get("sub"), claims.get("roles")
-    if not isinstance(tenant, str) or not _TENANT.match(tenant):
+    if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
         raise Unauthenticated("no tenant_id in the token")
     if not isinstance(user, str) or not _USER.match(user):
         raise Unauthenticated("the token's sub is no user's name")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aetheris.api.access import Caller
 from aetheris.api.service import Service
+from aetheris.domain import ids
 from aetheris.domain.jobs import JobStatus
 
 EXAMPLE_ID = "7kq2m0zj4w8xr1v6n3tb5yd9hc0f2gse8apk4q1m"
@@ -95,7 +96,7 @@ class Approve(_Body):
 class SupportGrant(_Body):
     """Whom to let in, as what, for how long, and why."""
 
-    guest_tenant: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$", examples=["vendor"])
+    guest_tenant: str = Field(pattern=f"^{ids.TENANT_PATTERN}$", examples=["vendor"])
     guest: str = Field(pattern=r"^[!-.0-~]{1,128}$", examples=["alice"])
     role: Literal["operator", "auditor"]
     minutes: int = Field(ge=1, le=480, examples=[60])

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {c: i for i, c in enumerate(_ALPHABET)}
 LENGTH = 40
+#: How a tenant may be called: what may stand in a folder's name and in a token, in lower case. Without anchors.
+TENANT_PATTERN = "[a-z0-9][a-z0-9_.-]{0,62}"
 _RANDOM, _TAG = 10, 7
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
+from aetheris.domain import ids
 from aetheris.domain.errors import Corrupt, Refused
 from aetheris.forensics import library
 from aetheris.forensics.library import Query
@@ -23,7 +24,7 @@ from aetheris.lake import layout
 from aetheris.lake.opened import OpenedLake
 from aetheris.lake.schema import TABLES
 
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_TENANT = re.compile(ids.TENANT_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Session:
         """
         folders = [str(lake.folder.absolute())]
         if tenant is not None:
-            if not _TENANT.match(tenant):
+            if not _TENANT.fullmatch(tenant):
                 raise Refused(f"{tenant[:64]!r} is no tenant's name")
             if stray := [f.path for f in lake.files if layout.tenant_of(f.path) is None]:
                 raise Refused(f"{lake.folder}: {stray[0]} is not in any tenant's folder, so no tenant can be shown it")

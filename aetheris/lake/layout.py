@@ -17,12 +17,13 @@ import re
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 
+from aetheris.domain import ids
 from aetheris.domain.errors import Unusable
 
 INDEX = "lake.json"
 LOCK = ".lake.lock"
 _NAME = re.compile(r"[0-9a-f]{1,32}-([0-9a-f]{64})\.parquet\Z")
-_PARTITION = re.compile(r"[a-z_]+/data/([a-z0-9][a-z0-9_.-]{0,62})/(\d{4}-\d\d-\d\d)/[^/]+\Z")
+_PARTITION = re.compile(rf"[a-z_]+/data/({ids.TENANT_PATTERN})/(\d{{4}}-\d\d-\d\d)/[^/]+\Z")
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=-]+\Z")
 
 

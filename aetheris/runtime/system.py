@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
+from aetheris.domain import ids
 from aetheris.domain.errors import Refused
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.agents import Agent
@@ -40,7 +41,7 @@ from aetheris.store.tombstones import Tombstone
 T = TypeVar("T")
 POOL_SIZE = 16
 WORKER_SILENCE_SECONDS = 45.0
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_TENANT = re.compile(ids.TENANT_PATTERN)
 
 
 class AsyncSystem:
