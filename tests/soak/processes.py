@@ -164,12 +164,13 @@ class Fleet:
             self.crashes.append(f"{member.name} does not end: {_last(str(error))}")
             member.process.kill()
             return
-        # Told before Python had come to its own handlers: it held nothing yet.
-        early = member.process.code == -signal.SIGTERM and " serves " not in member.process.tail()
-        if member.process.code and not early:
-            self.crashes.append(
-                f"{member.name} was told to end and left with {member.process.code}: {_last(member.process.tail())}"
-            )
+        code, said = member.process.code, member.process.tail()
+        held_nothing = " serves " not in said
+        if code and held_nothing and any(word in said for word in AWAY):  # as in `look`, and told to end besides
+            self.turned_away += 1
+        # Or told before Python had come to its own handlers.
+        elif code and not (held_nothing and code == -signal.SIGTERM):
+            self.crashes.append(f"{member.name} was told to end and left with {code}: {_last(said)}")
 
     def kill(self) -> None:
         """Leave nothing running."""

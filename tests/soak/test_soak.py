@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +19,7 @@ from tests.soak import figures
 from tests.soak.agents import shard
 from tests.soak.faults import EVERY_SECONDS, Faults, Outage, plan
 from tests.soak.load import Submitted
+from tests.soak.processes import Fleet
 from tests.soak.reckon import Told
 
 EXPECTED = frozenset(EVERY_SECONDS)
@@ -45,6 +49,24 @@ def test_a_minute_of_faults_breaks_nothing(tmp_path: Path) -> None:
     # A minute tells nothing of memory and growth, and says so.
     assert (told["rss_slope_mb_per_h"], told["gb_per_month_pg"], told["gb_per_month_lake"]) == (None, None, None)
     assert "every invariant held" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "crashes", "turned_away"),
+    [
+        (2, "aetheris: can't reach PostgreSQL at /run (refused)", 0, 1),  # begun and told to end while it was away
+        (2, "worker w serves stream\naetheris: can't reach PostgreSQL at /run (refused)", 1, 0),
+        (1, "aetheris: a bug", 1, 0),
+        (-signal.SIGTERM, "", 0, 0),
+        (0, "worker w serves stream\ndrained    3 handed over", 0, 0),
+    ],
+)
+def test_who_was_told_to_end_is_a_crash_by_how_it_left(code: int, said: str, crashes: int, turned_away: int) -> None:
+    """In an hour one was told to end two seconds after its start, while PostgreSQL was killed."""
+    process = SimpleNamespace(wait_dead=lambda seconds: None, code=code, tail=lambda: said)
+    fleet = SimpleNamespace(crashes=[], turned_away=0)
+    Fleet.ended_well(cast(Fleet, fleet), cast(Any, SimpleNamespace(name="worker 1", process=process)))
+    assert (len(fleet.crashes), fleet.turned_away) == (crashes, turned_away)
 
 
 @pytest.mark.parametrize("seconds", [46.0, 600.0, 3600.0])
