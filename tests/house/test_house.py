@@ -165,7 +165,8 @@ def test_help_fits_eighty_columns_and_nothing_of_it_is_cut() -> None:
     from aetheris.cli.main import cli
 
     def look(command: click.Command, words: str, above: click.Context | None) -> None:
-        context = click.Context(command, parent=above, info_name=words, terminal_width=80)
+        # With its own settings: click keeps the help option that the first context makes, for whoever asks next.
+        context = click.Context(command, parent=above, info_name=words, terminal_width=80, **command.context_settings)
         told = command.get_help(context).partition("\n")[2]  # under the usage, where dots mean "several"
         assert [line for line in told.splitlines() if len(line) > 80 or line.endswith("...")] == [], words
         if isinstance(command, click.Group):
