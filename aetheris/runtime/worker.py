@@ -298,8 +298,11 @@ class Worker:
         """Let every job go at its next resting point, and tell the others of what is free."""
         self._hint.set()
         self._let_go()
+        before = self._in_hand()
         await asyncio.wait([claiming], timeout=CLAIM_SECONDS)
         self._let_go()  # what a claim under way brought, too: else its leases would have to run out
+        if any(task.done() for task in before):
+            await self._wake_others()
         deadline = time.monotonic() + DRAIN_SECONDS
         while (tasks := self._in_hand()) and (left := deadline - time.monotonic()) > 0:
             done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)

@@ -11,6 +11,8 @@ import pytest
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.replay_context import ReplayContextBuilder
+from aetheris.runtime.worker import Worker
+from aetheris.store import leases
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, at_rest, crash, ended, last_value, run, types
 from tests.store.pay_support import (
@@ -259,6 +261,42 @@ def test_a_worker_stopped_in_the_middle_of_a_claim_gives_the_jobs_back(
             await asyncio.sleep(0.05)
             go_on.set()
             await asyncio.wait_for(system._workers[worker], 20)
+            assert (await system.record(job)).row.status is JobStatus.RETRYING
+
+    run(work)
+
+
+def test_who_was_let_go_while_a_claim_was_under_way_is_told_of(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim brought nothing, and nobody was in hand any more when it ended: the others heard of nothing."""
+    claiming, go_on = asyncio.Event(), asyncio.Event()
+    told: list[int] = []
+
+    async def slowly(*given: Any, **how: Any) -> Any:
+        claiming.set()
+        await go_on.wait()
+        return []
+
+    async def wake(worker: Worker) -> None:
+        told.append(len(worker._held))
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            worker = await system.start_worker([endless], FAST)
+            job = await system.submit(endless)
+            while not worker._held:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(leases, "claim", slowly)
+            monkeypatch.setattr(Worker, "_wake_others", wake)
+            worker.hint()
+            await asyncio.wait_for(claiming.wait(), 10)
+            worker.stop()
+            while worker._held:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            await asyncio.wait_for(system._workers[worker], 20)
+            assert told == [0]
             assert (await system.record(job)).row.status is JobStatus.RETRYING
 
     run(work)
