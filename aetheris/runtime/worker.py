@@ -135,8 +135,7 @@ class Worker:
             for task in (limiter, *duties):
                 task.cancel()
             await asyncio.gather(limiter, *duties, return_exceptions=True)
-            in_hand = self._in_hand()
-            for job in in_hand:
+            for job in (in_hand := self._in_hand()):
                 job.cancel()
             await asyncio.gather(*in_hand, return_exceptions=True)
             await self._limiter.close()
@@ -230,16 +229,15 @@ class Worker:
             )
             run.heard(asked_at + self.settings.lease_seconds)
             held = Held(lease, run, asyncio.create_task(run.run(), name=f"job {lease.job[:8]}"))
-            self._set_aside(self._held.get(lease.key))
+            if (before := self._held.get(lease.key)) is not None:
+                self._set_aside(before)
             self._held[lease.key] = held
             held.task.add_done_callback(lambda _, held=held: self._ended(held))  # type: ignore[misc]
         metrics.worker_holds(self.name, len(self._held), self.settings.concurrency)
         return len(taken) == limit
 
-    def _set_aside(self, before: Held | None) -> None:
+    def _set_aside(self, before: Held) -> None:
         """Let an earlier hold of a job that is in hand anew end: by itself where it is about to, else cancelled."""
-        if before is None:
-            return
         self._aside.add(before.task)
         before.task.add_done_callback(self._aside.discard)
         if not before.run.letting_go:
