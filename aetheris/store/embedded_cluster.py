@@ -31,6 +31,7 @@ DATABASE = "aetheris"
 ADMIN = "aetheris_admin"
 WAIT_SECONDS = 60
 ORPHAN_SECONDS = 5
+LOGGER_SECONDS = 10
 _POLL_SECONDS = 0.05
 
 # Durability is never traded for speed: fsync, synchronous_commit and full_page_writes stay on.
@@ -71,7 +72,7 @@ log_parameter_max_length_on_error = 0
 """
 
 # Refusals of a start that pass by themselves: backends of a killed server, or a server coming or going.
-_PASSING = re.compile(r"is still in use|lock file \".*\" (already exists|is empty)|database system is (start|shut)")
+_PASSING = re.compile(r"is still in use|lock file \".*\" (?:already exists|is empty)")
 _GRAVE = re.compile(r"\b(?:FATAL|PANIC|ERROR|error): +(.*)")
 
 
@@ -154,7 +155,7 @@ def _start(here: Place, *, patient: bool) -> str:
     programs = place.binaries(here.account)
     _make_folders(here)
     _make_data(here, programs)
-    orphans.drop_foreign_pid(here.data)
+    orphans.drop_foreign_pids(here.data, here.socket)
     if not patient:
         orphans.quit_orphans(here.data)
     settings = _SETTINGS.format(port=place.PORT, socket_dir=here.socket_dir)
@@ -165,8 +166,8 @@ def _start(here: Place, *, patient: bool) -> str:
     done = here.account.run(command, here.folder)
     if done.returncode == 0:
         return ""
-    text = _log_since(here.log, before)
-    said = _last(text) or _last(done.stdout)
+    text = _words(here, before)
+    said = _last(text or done.stdout)
     if _PASSING.search(text):
         return said
     raise Refused(
@@ -247,6 +248,17 @@ def _sync(folder: Path) -> None:
 
 def _log_sizes(log: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in log.glob("*.log")}
+
+
+def _words(here: Place, before: dict[Path, int]) -> str:
+    """Return what a server that did not come up said, waiting for its logger to have written it."""
+    started_at = time.monotonic()
+    while True:
+        ended = not orphans.any_in(here.data)  # asked before reading: what was said before the end is in the files
+        text = _log_since(here.log, before)
+        if ended or _PASSING.search(text) or time.monotonic() - started_at > LOGGER_SECONDS:
+            return text
+        time.sleep(_POLL_SECONDS)
 
 
 def _log_since(log: Path, before: dict[Path, int]) -> str:

@@ -9,18 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def drop_foreign_pid(data: Path) -> None:
-    """Remove a pid file whose number now belongs to some other program.
+def drop_foreign_pids(data: Path, socket: Path) -> None:
+    """Remove lock files, of the data and of the socket, whose number now belongs to some other program.
 
     After a restart of a container numbers start over, and PostgreSQL, which
-    asks only whether the number lives, would refuse for ever. Left-over
-    backends are still noticed, by the shared memory.
+    asks only whether the number lives, would refuse for ever. The same goes for
+    a postmaster that is dead and whose parent never asks how it ended (init of
+    many a container). Left-over backends are still noticed, by the shared memory.
     """
-    file = data / "postmaster.pid"
-    with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
-        pid = int(file.read_text().splitlines()[0])
-        if Path(f"/proc/{pid}").exists() and not list(_processes_in(data)):
-            file.unlink()
+    for file in (data / "postmaster.pid", socket.with_name(socket.name + ".lock")):
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            pid = int(file.read_text().splitlines()[0])
+            if Path(f"/proc/{pid}").exists() and not any_in(data):
+                file.unlink()
+
+
+def any_in(data: Path) -> bool:
+    """True while a server process works in `data`: a postmaster, its logger, or an orphan."""
+    return any(True for _ in _processes_in(data))
 
 
 def quit_orphans(data: Path) -> None:
