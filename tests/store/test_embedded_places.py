@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pwd
 import shutil
@@ -23,6 +24,7 @@ def _as_user(entry: pwd.struct_passwd, home: Path) -> str:
 
     By fork, for that user may not be able to run this Python (one below /root).
     """
+    codecs.lookup("ascii")  # a codec is loaded when it is first used, and that user can't load it
     reader, writer = os.pipe()
     if child := os.fork():
         os.close(writer)
