@@ -227,9 +227,12 @@ class Run:
         # In this order: the successor is on record here before it exists, and exists before this run has ended.
         # Whoever takes over in between finds the record and submits the same successor.
         assert engine.continued is not None
+        told = engine.continued.told
+        assert told is not None
         await log.durable()
         await self._children.continue_as(engine, engine.continued)
         log.emit("job_completed", data={"continued_as": continued.job})
+        log.goes_on(told.seq)
         return await self._end(log, "completed")
 
     async def _tell_parent(self, parent: str, status: JobStatus) -> None:
