@@ -53,6 +53,8 @@ JOBS_PER_CLAIM = 64
 DRAIN_SECONDS = 30.0
 #: A claim under way when the worker is stopped has so long to end.
 CLAIM_SECONDS = 2.0
+#: What is being given back at the worker's end has so long to reach the database.
+GIVE_BACK_SECONDS = 5.0
 
 
 class Worker:
@@ -134,6 +136,11 @@ class Worker:
             for job in (in_hand := self._in_hand()):
                 job.cancel()
             await asyncio.gather(*in_hand, return_exceptions=True)
+            if self._background:
+                _, late = await asyncio.wait(self._background, timeout=GIVE_BACK_SECONDS)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
             await self._limiter.close()
             await self._models.close()
             self._journal.close()
@@ -249,10 +256,12 @@ class Worker:
             self._hint.set()
 
     async def _give_back(self, lease: Lease, delay_seconds: float) -> None:
-        async with await self._database.connect("worker") as connection:
-            await leases.release(
-                connection, self.name, [(lease.tenant, lease.job, lease.epoch)], delay_seconds=delay_seconds
-            )
+        try:
+            async with self._line.turn() as connection:
+                held = [(lease.tenant, lease.job, lease.epoch)]
+                await leases.release(connection, self.name, held, delay_seconds=delay_seconds)
+        except AetherisError as error:
+            _log.warning("job %s: not given back, its lease has to run out: %s", lease.job[:8], error)
 
     async def _heartbeat_forever(self, connection: Connection) -> None:
         while True:
