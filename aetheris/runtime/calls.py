@@ -108,8 +108,8 @@ async def _ask(
     await engine.log.durable()
     answer = await confirm.ask(engine, step, attempt)
     last = engine.history.last_call.get(step.step)
-    if last is None or last.type != "tool_invocation_unknown":
-        return None  # a person ended the doubt meanwhile, and what they said stands
+    if last is None or last.type != "tool_invocation_unknown" or last.data["attempt"] != attempt:
+        return None  # a person ended the doubt meanwhile, and what they said stands: the next attempt has its own
     data = {"attempt": attempt, "effect": step.tool.effect, "tool_name": step.tool.name}
     bodies: list[tuple[str, bytes]] = []
     if isinstance(answer, Done):
