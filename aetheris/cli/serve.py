@@ -79,7 +79,7 @@ def serve(
             def ready() -> None:
                 _tell(screen, where, listening.getsockname()[1], auth, dev_tokens)
                 if worker is not None:
-                    screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))}")
+                    screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.serving.agents))}")
                 sys.stdout.flush()
 
             await answer(service, listening, ready, lambda: worker.stop() if worker is not None else None)

@@ -103,7 +103,7 @@ async def _serve(system: AsyncSystem, worker: Worker, screen: Screen, port: int 
     for number in SIGNALS:
         loop.add_signal_handler(number, _stop, worker, number)
     stop_tracing = monitored(system.config, worker.name)
-    screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.agents))} at {system.database.where}")
+    screen.fact("worker", f"{worker.name} serves {', '.join(sorted(worker.serving.agents))} at {system.database.where}")
     serve_metrics(system.config.monitoring.prometheus, port, screen=screen)
     try:
         await worker.run()

@@ -21,6 +21,7 @@ from aetheris.domain.events import Event
 from aetheris.runtime import confirm, logs, metrics, tracing
 from aetheris.runtime.answers import Done, NotDone, said
 from aetheris.runtime.failpoints import reach
+from aetheris.runtime.foreign import of_the_code
 from aetheris.runtime.rest import CONFIRM_AGAIN_SECONDS, Doubt
 from aetheris.runtime.tools import Tool
 from aetheris.runtime.turns import FreeTurn, RateLimited, Turn
@@ -107,8 +108,8 @@ async def _ask(
     await engine.log.durable()
     answer = await confirm.ask(engine, step, attempt)
     last = engine.history.last_call.get(step.step)
-    if last is None or last.type != "tool_invocation_unknown":
-        return None  # a person ended the doubt meanwhile, and what they said stands
+    if last is None or last.type != "tool_invocation_unknown" or last.data["attempt"] != attempt:
+        return None  # a person ended the doubt meanwhile, and what they said stands: the next attempt has its own
     data = {"attempt": attempt, "effect": step.tool.effect, "tool_name": step.tool.name}
     bodies: list[tuple[str, bytes]] = []
     if isinstance(answer, Done):
@@ -177,7 +178,9 @@ async def _attempt(
         else:
             async with limit:
                 value = await tool.run(call, step.arguments)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a tool raises is a result
+    except BaseException as error:
+        if not of_the_code(error):
+            raise
         timed_out = limit is not None and limit.expired()
         span.failed("timeout" if timed_out else type(error).__name__)
         if tool.effect == "once" and (timed_out or tool.uncertain(error)):
@@ -216,7 +219,7 @@ def _failed(
     engine: Engine,
     step: ToolStep,
     attempt: int,
-    error: Exception | SystemExit,
+    error: BaseException,
     began: int,
     extra: dict[str, Any],
     *,

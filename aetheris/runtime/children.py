@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aetheris.domain import ids
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.line import Line
 from aetheris.runtime.steps import ContinueStep
 from aetheris.runtime.submit import Submitter
 from aetheris.runtime.waits import ChildStep
 from aetheris.store import inbox, jobs
 from aetheris.store.append import JobKey
-from aetheris.store.database import Connection
 from aetheris.store.errors import Full, Unreachable, translated
 from aetheris.store.signals import wake_others
 
@@ -38,11 +38,9 @@ _log = logging.getLogger(__name__)
 class Children:
     """The children of one job in a worker's hands."""
 
-    def __init__(
-        self, key: JobKey, connect: Callable[[], Awaitable[Connection]], keys: Mapping[int, bytes], clock: Clock
-    ) -> None:
+    def __init__(self, key: JobKey, line: Line, keys: Mapping[int, bytes], clock: Clock) -> None:
         self._tenant, self._parent = key
-        self._connect, self._keys, self._clock = connect, keys, clock
+        self._line, self._keys, self._clock = line, keys, clock
         self._nudged: dict[str, asyncio.Event] = {}
 
     def mint(self) -> str:
@@ -69,26 +67,26 @@ class Children:
 
     async def _end_of(self, engine: Engine, step: ChildStep) -> jobs.Outcome:
         nudged = self._nudged.setdefault(step.child, asyncio.Event())
-        connection = await self._connect()
-        try:
-            outcome = await jobs.outcome(connection, self._tenant, step.child)
-            if outcome is None:
-                await self._submit(connection, engine, step)
-                outcome = await jobs.outcome(connection, self._tenant, step.child)
-            waited = 0.0
-            while outcome is None or not outcome.status.terminal:
-                step.child_left = waited >= LINGER_SECONDS
-                engine.look_again()
-                try:
-                    async with asyncio.timeout(LINGER_SECONDS):
-                        await nudged.wait()
-                except TimeoutError:
-                    waited += LINGER_SECONDS
-                nudged.clear()
-                outcome = await jobs.outcome(connection, self._tenant, step.child)
-            return outcome
-        finally:
-            await connection.close()
+        outcome = await self._outcome(step)
+        if outcome is None:
+            await self._submit(engine, step)
+            outcome = await self._outcome(step)
+        waited = 0.0
+        while outcome is None or not outcome.status.terminal:
+            step.child_left = waited >= LINGER_SECONDS
+            engine.look_again()
+            try:
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await nudged.wait()
+            except TimeoutError:
+                waited += LINGER_SECONDS
+            nudged.clear()
+            outcome = await self._outcome(step)
+        return outcome
+
+    async def _outcome(self, step: ChildStep) -> jobs.Outcome | None:
+        async with self._line.turn() as connection:
+            return await jobs.outcome(connection, self._tenant, step.child)
 
     async def continue_as(self, engine: Engine, step: ContinueStep) -> None:
         """Submit the run that this one goes on as; submitting it again is the same run.
@@ -106,26 +104,17 @@ class Children:
         new = self._submitter(engine).prepare(
             engine.agent, step.state, key=f"continue/{self._parent}", job=told.data["continued_as"], links=links
         )
-        connection = await self._connect()
-        try:
-            with translated():
-                await jobs.submit(connection, new)
-            await wake_others(connection)
-        finally:
-            await connection.close()
+        await self._submitted(new)
 
     async def tell_parent(self, parent: str, status: JobStatus) -> None:
         """Drop the message of this job's end into its parent's inbox."""
-        connection = await self._connect()
-        try:
-            by = f"job/{self._parent}"
+        by = f"job/{self._parent}"
+        async with self._line.turn() as connection:
             await inbox.send(
                 connection, self._tenant, parent, kind="child", key=self._parent, by=by, payload=status.word.encode()
             )
-        finally:
-            await connection.close()
 
-    async def _submit(self, connection: Connection, engine: Engine, step: ChildStep) -> None:
+    async def _submit(self, engine: Engine, step: ChildStep) -> None:
         new = self._submitter(engine).prepare(
             step.agent,
             step.value,
@@ -134,9 +123,13 @@ class Children:
             parent=self._parent,
             traceparent=engine.log.trace.traceparent,
         )
-        with translated():
-            await jobs.submit(connection, new)
-        await wake_others(connection)
+        await self._submitted(new)
+
+    async def _submitted(self, new: jobs.Submission) -> None:
+        async with self._line.turn() as connection:
+            with translated():
+                await jobs.submit(connection, new)
+            await wake_others(connection)
 
     def _submitter(self, engine: Engine) -> Submitter:
         config = str(engine.history.genesis.data["config_sha256"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aetheris.domain.events import Event
 from aetheris.runtime import metrics
 from aetheris.runtime.answers import Answer, Done, NotDone, StillUnknown, said
+from aetheris.runtime.foreign import of_the_code
 from aetheris.runtime.rest import Suspended
 from aetheris.runtime.steps import Step, ToolStep
 from aetheris.runtime.tools import Call, idempotency_key
@@ -40,7 +41,9 @@ async def ask(engine: Engine, step: ToolStep, attempt: int) -> Answer:
     try:
         async with asyncio.timeout(CONFIRM_TIMEOUT_SECONDS):
             answer = await function(call_of(engine, step, attempt, engine.log.trace.traceparent))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a tool's confirm raises tells nothing of the effect
+    except BaseException as error:
+        if not of_the_code(error):
+            raise
         return StillUnknown(f"confirm raised {type(error).__name__}: {said(error)}")
     if not isinstance(answer, Done | NotDone | StillUnknown):
         return StillUnknown(f"confirm answered {type(answer).__name__}, not Done, NotDone or StillUnknown")

@@ -27,6 +27,7 @@ from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Abandoned, Cancelled, Continued
 from aetheris.runtime.children import Children
 from aetheris.runtime.context import Context, SyncContext
+from aetheris.runtime.foreign import passable
 from aetheris.runtime.history import History
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.limiter import Limiter
@@ -208,10 +209,12 @@ class Engine:
         if self.agent.is_async:
             self._root = self._trampoline.spawn(self.agent.fn(Context(self), *values), self.agent.name)
             await self._until(self._root)
-            result = self._root.outcome()
+            result, error = self._root.settled()
         else:
             self._thread = JobThread(lambda: self.agent.fn(SyncContext(self), *values), self.agent.name)
-            result = await self._thread.drive()
+            result, error = await self._thread.drive()
+        if error is not None:
+            raise passable(error)
         left = [e for e in self.history.resolutions.drain() if e.step not in self._waiting and e.step]
         if left:
             raise diverged(left, "the code has ended", "the end")
@@ -231,7 +234,8 @@ class Engine:
             elif rest := rest_of(self, draining=self._draining):
                 raise rest
             elif self._draining or self.history.paused_by or not self.history.resolutions:
-                await self._woken()
+                await self._wake.wait()
+                self._wake.clear()
             else:
                 self._deliver()
 
@@ -316,10 +320,6 @@ class Engine:
             self.underway.wait(step, recorded)
         elif isinstance(step, ToolStep):
             self.underway.call(step, recorded)
-
-    async def _woken(self) -> None:
-        await self._wake.wait()
-        self._wake.clear()
 
     def _write(self, emit: Callable[[], Any]) -> None:
         # The log belongs to the loop: a job's thread must not write while the journal takes.

@@ -95,10 +95,9 @@ class System:
         another version of its code, which nobody serves.
         """
         for agent in {(job.agent.name, *job.agent.asks): job.agent for job in jobs if job.agent is not None}.values():
-            if not self._do(self._core.served(agent)):
-                worker = self.serve(agent)
-                if lacking := sorted(set(agent.asks) - set(worker.capabilities)):
-                    raise Refused(f"{agent.name} needs {', '.join(lacking)}, and no worker here or elsewhere has it")
+            worker = self._do(self._core.serve_here(agent))
+            if worker and (lacking := sorted(set(agent.asks) - set(worker.serving.capabilities))):
+                raise Refused(f"{agent.name} needs {', '.join(lacking)}, and no worker here or elsewhere has it")
         for job in jobs:
             self._do(self._core.check_version(job.id, job.agent))
         ids = [job.id for job in jobs]

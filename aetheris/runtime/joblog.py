@@ -184,6 +184,10 @@ class JobLog:
         batch.waits_for = waits_for
         batch.status, batch.release, batch.wake_at = status, True, wake_at_us
 
+    def goes_on(self, since_seq: int) -> None:
+        """With what is pending this run ends, and what it left unheard goes to the next: named by event `since_seq`."""
+        self._pending().continued_seq = since_seq
+
     def still_held(self) -> None:
         """Return only if the lease may still be ours, for an effect that is about to begin.
 

@@ -19,7 +19,7 @@ from aetheris.runtime.failpoints import reach
 from aetheris.runtime.joblog import JobLog, Saved
 from aetheris.store import inbox
 from aetheris.store.append import Batch, JobKey, append, heads
-from aetheris.store.database import Connection
+from aetheris.store.database import Connection, transaction
 from aetheris.store.errors import Full, Unreachable
 
 RECONNECT_SECONDS = 0.2
@@ -90,7 +90,7 @@ class Journal:
                     self._connection = await self._connect()
                 sent = True
                 reach("commit.before")
-                refused = await append(self._connection, self._worker, [batch for _, batch, _ in round_])
+                refused = await self._append(self._connection, [batch for _, batch, _ in round_])
             except Unreachable as error:
                 _log.warning("%s", error)
                 await self._drop_connection()
@@ -112,6 +112,14 @@ class Journal:
                 self.commits += 1
                 _settle(round_, refused)
                 return
+
+    async def _append(self, connection: Connection, batches: list[Batch]) -> dict[JobKey, AetherisError]:
+        if not (continued := {batch.key: batch.continued_seq for batch in batches if batch.continued_seq}):
+            return await append(connection, self._worker, batches)
+        async with transaction(connection):
+            refused = await append(connection, self._worker, batches)
+            await inbox.carry(connection, {key: seq for key, seq in continued.items() if key not in refused})
+        return refused
 
     async def _one_by_one(self, round_: _Round, error: AetherisError) -> None:
         if len(round_) == 1:

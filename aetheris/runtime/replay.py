@@ -17,6 +17,7 @@ from aetheris.runtime.agents import Agent
 from aetheris.runtime.answers import Cancelled, Continued
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
+from aetheris.runtime.foreign import CodeRaised
 from aetheris.runtime.history import History
 from aetheris.runtime.limiter import Limiter, Unlimited
 from aetheris.runtime.record import JobRecord
@@ -84,8 +85,9 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     except (Corrupt, Erased):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the job's code raises is how it ends
-        same = last.type == "job_failed" and last.data["reason"] == type(error).__name__
-        return Replayed(count, same, "failed", "" if same else f"the code raises {type(error).__name__}, {_says(last)}")
+        kind = type(error.error if isinstance(error, CodeRaised) else error).__name__
+        same = last.type == "job_failed" and last.data["reason"] == kind
+        return Replayed(count, same, "failed", "" if same else f"the code raises {kind}, {_says(last)}")
     if last.type == "job_completed" and not _same_result(record, last, agent.result_cells(result)):
         return Replayed(count, False, "completed", f"the code returns another result than event {last.seq} records")
     return _compare(count, last, "completed", "job_completed")

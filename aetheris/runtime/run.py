@@ -19,6 +19,7 @@ from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
 from aetheris.runtime.engine import Engine
 from aetheris.runtime.failpoints import reach
+from aetheris.runtime.foreign import CodeRaised
 from aetheris.runtime.joblog import JobLog
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter
@@ -194,10 +195,11 @@ class Run:
             return await self._continued(engine, log, continued)
         except Cancelled as cancelled:
             return await self._cancelled(log, cancelled)
+        except CodeRaised as raised:
+            return await self._failed(log, raised.error)
         # A SystemExit is the job's end, not the worker's: it would go round, and end each that took the job over.
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the job's code raises is how it ends
-            log.emit("job_failed", data={"reason": type(error).__name__}, bodies=[("error", _told(error))])
-            return await self._end(log, "failed")
+            return await self._failed(log, error)
         log.emit("job_completed", bodies=bodies)
         return await self._end(log, "completed")
 
@@ -215,6 +217,10 @@ class Run:
             await self._tell_parent(self._lease.parent, JobStatus[word.upper()])
         return End(word)
 
+    async def _failed(self, log: JobLog, error: BaseException) -> End:
+        log.emit("job_failed", data={"reason": type(error).__name__}, bodies=[("error", _told(error))])
+        return await self._end(log, "failed")
+
     async def _cancelled(self, log: JobLog, cancelled: Cancelled) -> End:
         if cancelled.reason == "timeout":
             told = body_bytes({"kind": "JobTimeout", "message": "the job's time is over", "where": ""})
@@ -227,9 +233,12 @@ class Run:
         # In this order: the successor is on record here before it exists, and exists before this run has ended.
         # Whoever takes over in between finds the record and submits the same successor.
         assert engine.continued is not None
+        told = engine.continued.told
+        assert told is not None
         await log.durable()
         await self._children.continue_as(engine, engine.continued)
         log.emit("job_completed", data={"continued_as": continued.job})
+        log.goes_on(told.seq)
         return await self._end(log, "completed")
 
     async def _tell_parent(self, parent: str, status: JobStatus) -> None:

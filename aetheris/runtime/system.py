@@ -74,6 +74,8 @@ class AsyncSystem:
         self._stack = AsyncExitStack()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._lookout = Lookout(self._look)
+        self._own: Worker | None = None
+        self._serving = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         try:
@@ -190,6 +192,22 @@ class AsyncSystem:
             del self._workers[worker]
             task.result()
         return worker
+
+    async def serve_here(self, agent: Agent) -> Worker | None:
+        """Return once some worker serves this agent: where none did, the one here that serves whatever is waited for.
+
+        A worker has connections of its own: one for each agent would soon have all that PostgreSQL gives.
+        """
+        async with self._serving:
+            if await self.served(agent):
+                return None
+            own = self._own
+            gone = own is None or own not in self._workers or self._workers[own].done()
+            if own is None or gone or own.serving.agents.get(agent.name, agent) is not agent:
+                own = self._own = await self.start_worker([agent])
+            elif agent.name not in own.serving.agents:
+                await own.take_on(agent)
+            return own
 
     def make_worker(self, agents: Sequence[Agent], settings: Settings | None = None) -> Worker:
         """Return a worker with the models and limits of this system's configuration; the limits follow its file."""

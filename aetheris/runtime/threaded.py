@@ -32,8 +32,8 @@ class JobThread:
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run, body), name=name, daemon=True)
 
-    async def drive(self) -> Any:
-        """Run the body to its end and return what it returned, or raise what it raised."""
+    async def drive(self) -> tuple[Any, BaseException | None]:
+        """Run the body to its end and return what it returned, and what it raised. Errors: those of a request."""
         self._thread.start()
         while (request := await self._requests.get()) is not None:
             try:
@@ -42,10 +42,7 @@ class JobThread:
                 self.abandon()
                 raise
             self._answers.put(None)
-        value, error = self._outcome
-        if error is not None:
-            raise error
-        return value
+        return self._outcome
 
     def hand_over(self, request: Callable[[], Awaitable[Any]]) -> None:
         """In the thread: let the loop do `request`, and return once it is done."""

@@ -15,5 +15,12 @@ POOL: ContextVar[ThreadPoolExecutor | None] = ContextVar("aetheris_threads", def
 
 async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Return what `function` returns, called in a thread in a copy of this context."""
-    call = partial(copy_context().run, function, *args, **kwargs)
+    call = partial(copy_context().run, _called, function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(POOL.get(), call)
+
+
+def _called(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:  # a future can't hold one, and whoever waits for it would wait for ever
+        raise RuntimeError("it raised StopIteration") from error

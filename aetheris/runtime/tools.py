@@ -15,6 +15,7 @@ import functools
 import hashlib
 import inspect
 import random
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -190,8 +191,8 @@ class Tool(Generic[P, R]):
         return fn
 
     def uncertain(self, error: BaseException) -> bool:
-        """Return whether this error leaves open if the effect happened: a lost connection, a time-out."""
-        if isinstance(error, (Uncertain, ConnectionError, TimeoutError, *self.unknown_on)):
+        """Return whether this error leaves open if the effect happened: a lost connection, a time-out, a cut."""
+        if isinstance(error, (Uncertain, ConnectionError, TimeoutError, CancelledError, *self.unknown_on)):
             return True
         return any(kind.__name__ in _LOST_CONNECTION for kind in type(error).__mro__)
 

@@ -18,7 +18,8 @@ from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from aetheris.domain.errors import Refused
-from aetheris.runtime.answers import Abandoned, Cancelled, Continued
+from aetheris.runtime.answers import Abandoned
+from aetheris.runtime.foreign import by_signal
 
 T = TypeVar("T")
 #: Code that waits again so often while it is being unwound is left to the garbage collector.
@@ -51,6 +52,10 @@ class Waitable(Generic[T]):
             raise self._error.with_traceback(self._trace)
         value: T = self._value
         return value
+
+    def settled(self) -> tuple[T, BaseException | None]:
+        """Return the value and the error that it resolved to."""
+        return self._value, self._error
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> None:
         """Settle it and wake who waits, in the order in which they began to wait."""
@@ -166,7 +171,9 @@ class Trampoline:
                 self._fibers.pop(fiber, None)
                 fiber.resolve(stop.value)
                 return
-            except (Exception, SystemExit, Cancelled, Continued) as error:  # noqa: BLE001  it belongs to whoever awaits the fiber
+            except BaseException as error:
+                if isinstance(error, Abandoned) or by_signal(error):
+                    raise
                 self._fibers.pop(fiber, None)
                 fiber.resolve(error=error)
                 return

@@ -155,7 +155,7 @@ class UnderWay:
     async def _until(self, step: WaitStep) -> None:
         while step.until_us is None:
             await asyncio.Event().wait()
-        while (left := step.until_us - self._engine.now_of_log()) > 0:
+        while (left := step.until_us + step.on_its_way_us - self._engine.now_of_log()) > 0:
             await asyncio.sleep(left / 1e6)
         if step.step in self._history.waits:  # else an answer came first
             event = self._engine.log.emit(step.expire_type, step=step.step, data=step.expiry())

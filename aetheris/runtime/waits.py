@@ -12,6 +12,8 @@ from aetheris.runtime.history import History
 from aetheris.runtime.steps import Step, other_cell
 
 Bodies = list[tuple[str, bytes]]
+#: A yes counts by when it was sent. From there to the worker that holds the job it takes a few milliseconds.
+ANSWER_ON_ITS_WAY_US = 250_000
 
 
 class WaitStep(Step):
@@ -24,6 +26,8 @@ class WaitStep(Step):
     __slots__ = ("seconds", "until_us")
     asked = "job_waiting"
     expire_type = "wait_completed"
+    #: So long after its end an answer that was sent before may still come.
+    on_its_way_us = 0
 
     def __init__(self, step: int, label: str, seconds: float | None) -> None:
         super().__init__(step, label)
@@ -112,6 +116,7 @@ class ApprovalStep(WaitStep):
     types = frozenset({"approval_requested", "approval_completed"})
     asked = "approval_requested"
     expire_type = "approval_completed"
+    on_its_way_us = ANSWER_ON_ITS_WAY_US
 
     def __init__(self, step: int, title: str, role: str | None, seconds: float | None) -> None:
         super().__init__(step, f"approval {step}", seconds)

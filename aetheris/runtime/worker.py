@@ -29,20 +29,22 @@ from aetheris.runtime import metrics, threads
 from aetheris.runtime.agents import Agent
 from aetheris.runtime.children import Children
 from aetheris.runtime.clock import Clock
+from aetheris.runtime.duties import keep_up, until_stopped
 from aetheris.runtime.failpoints import reach
 from aetheris.runtime.held import Counts, Held, Settings
 from aetheris.runtime.journal import Journal
 from aetheris.runtime.limiter import Limiter, Limits, Unlimited
+from aetheris.runtime.line import Line
 from aetheris.runtime.llm.model import Models
 from aetheris.runtime.mail import Mail
 from aetheris.runtime.replay_context import ReplayContextBuilder
 from aetheris.runtime.run import End, Run
 from aetheris.runtime.sampling import sample_forever
+from aetheris.runtime.serving import Serving
 from aetheris.runtime.snapshots import Snapshotter
 from aetheris.store import inbox, jobs, leases, snapshots, workers
 from aetheris.store.append import JobKey
 from aetheris.store.database import Connection, Database
-from aetheris.store.errors import Unreachable
 from aetheris.store.leases import Lease
 from aetheris.store.signals import wake_others
 
@@ -51,6 +53,8 @@ JOBS_PER_CLAIM = 64
 DRAIN_SECONDS = 30.0
 #: A claim under way when the worker is stopped has so long to end.
 CLAIM_SECONDS = 2.0
+#: What is being given back at the worker's end has so long to reach the database.
+GIVE_BACK_SECONDS = 5.0
 
 
 class Worker:
@@ -75,14 +79,7 @@ class Worker:
         self.counts = Counts()
         self.ready = asyncio.Event()
         self._database, self._models = database, models or Models()
-        self.agents = {agent.name: agent for agent in agents}
-        if len(self.agents) != len(agents):
-            raise Refused("two agents of one name: give one of them name=...")
-        self.capabilities = tuple(
-            dict.fromkeys(
-                [*self.settings.capabilities, *self._models.offers, *(offer for a in agents for offer in a.offers)]
-            )
-        )
+        self.serving = Serving(agents, self.settings, self._models.offers)
         self._on_end = on_end
         self._clock = Clock()
         self._held: dict[JobKey, Held] = {}
@@ -103,6 +100,7 @@ class Worker:
             permit_seconds=self.settings.lease_seconds,
             reload=reload_limits,
         )
+        self._line = Line(lambda: database.connect("worker"))
         self._threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="aetheris-tool")
 
     async def run(self) -> None:
@@ -127,9 +125,9 @@ class Worker:
         ]
         if self.settings.snapshot.enabled:
             every.append(self._snapshotter.run)
-        duties = [asyncio.create_task(self._duty(duty), name=duty.__name__) for duty in every]
+        duties = [asyncio.create_task(keep_up(self._database, duty), name=duty.__name__) for duty in every]
         try:
-            await self._until_stopped([journal, limiter, *duties])
+            await until_stopped(self._stop, [journal, limiter, *duties])
             await self._drain(duties[0])
         finally:
             for task in (limiter, *duties):
@@ -138,11 +136,17 @@ class Worker:
             for job in (in_hand := self._in_hand()):
                 job.cancel()
             await asyncio.gather(*in_hand, return_exceptions=True)
+            if self._background:
+                _, late = await asyncio.wait(self._background, timeout=GIVE_BACK_SECONDS)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
             await self._limiter.close()
             await self._models.close()
             self._journal.close()
             await journal
             await self._leave()
+            await self._line.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
@@ -153,27 +157,12 @@ class Worker:
         """Say that there may be something to claim."""
         self._hint.set()
 
-    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
-        stopped = asyncio.create_task(self._stop.wait())
-        try:
-            done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:  # also when the worker itself is cancelled: else the garbage collector finds a task that waits
-            stopped.cancel()
-        for task in done:
-            await task  # raises what ended it
-
-    async def _duty(self, duty: Callable[[Connection], Awaitable[None]]) -> None:
-        """Run one duty on a connection of its own until it is done; reconnect when it breaks."""
-        while True:
-            try:
-                async with await self._database.connect("worker") as connection:
-                    await duty(connection)
-                    return
-            except Unreachable as error:
-                _log.warning("%s", error)
-            except AetherisError as error:
-                _log.error("%s", error)
-            await asyncio.sleep(0.2)
+    async def take_on(self, agent: Agent) -> None:
+        """Serve this agent as well, from now on. Errors: Refused, Unreachable."""
+        self.serving.add(agent)
+        async with self._line.turn() as connection:
+            await self._register(connection)
+        self.hint()
 
     async def _sample_forever(self, connection: Connection) -> None:
         await sample_forever(connection, self.settings.sample_seconds)
@@ -199,9 +188,9 @@ class Worker:
         taken = await leases.claim(
             connection,
             self.name,
-            agents={a.name: a.version for a in self.agents.values()},
-            accepts=[*self.settings.accepts, *(f"{a.name}@{v}" for a in self.agents.values() for v in a.accepts)],
-            capabilities=self.capabilities,
+            agents=self.serving.versions,
+            accepts=self.serving.accepts,
+            capabilities=self.serving.capabilities,
             limit=limit,
             lease_seconds=self.settings.lease_seconds,
         )
@@ -215,14 +204,14 @@ class Worker:
         for lease in taken:
             metrics.lease_acquired(lease.tenant)
             run = Run(
-                self.agents[lease.agent],
+                self.serving.agents[lease.agent],
                 lease,
                 contexts[lease.key],
                 self._journal,
                 self._clock,
                 self.name,
                 self._limiter,
-                children=Children(lease.key, lambda: self._database.connect("worker"), self._keys, self._clock),
+                children=Children(lease.key, self._line, self._keys, self._clock),
                 models=self._models,
                 inbox=messages.get(lease.key, ()),
                 checkpointed=self._snapshotter.ask,
@@ -267,10 +256,12 @@ class Worker:
             self._hint.set()
 
     async def _give_back(self, lease: Lease, delay_seconds: float) -> None:
-        async with await self._database.connect("worker") as connection:
-            await leases.release(
-                connection, self.name, [(lease.tenant, lease.job, lease.epoch)], delay_seconds=delay_seconds
-            )
+        try:
+            async with self._line.turn() as connection:
+                held = [(lease.tenant, lease.job, lease.epoch)]
+                await leases.release(connection, self.name, held, delay_seconds=delay_seconds)
+        except AetherisError as error:
+            _log.warning("job %s: not given back, its lease has to run out: %s", lease.job[:8], error)
 
     async def _heartbeat_forever(self, connection: Connection) -> None:
         while True:
@@ -327,8 +318,8 @@ class Worker:
         await workers.register(
             connection,
             self.name,
-            agents={a.name: a.version for a in self.agents.values()},
-            capabilities=self.capabilities,
+            agents=self.serving.versions,
+            capabilities=self.serving.capabilities,
             concurrency=self.settings.concurrency,
         )
 

@@ -51,6 +51,7 @@ class Batch:
     release: bool = False
     wake_at: int = 0  # microseconds UTC; 0 is never
     waits_for: str = ""  # what a job at rest waits for, in words
+    continued_seq: int = 0  # of the event that names the run this one goes on as, where this ends it so
     taken: list[tuple[int, str]] = field(default_factory=list)  # (seq of its event, signal id)
     leaves: list[bytes] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)

@@ -7,7 +7,7 @@ event exactly once, whoever dies in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aetheris.domain.errors import Refused
@@ -56,6 +56,20 @@ async def send(
     if row["ended"]:
         raise Refused(f"job {job[:8]} is {JobStatus(row['status']).word}: it takes no {kind} any more")
     return not row["repeated"]
+
+
+async def carry(connection: Connection, runs: Mapping[JobKey, int]) -> None:
+    """Put what these runs left unheard into the inboxes of those they go on as; each with the seq of its
+    `run_continued`. Within the transaction that ended them."""
+    with translated():
+        await connection.execute(
+            statement("carry"),
+            {
+                "tenants": arrays.text([tenant for tenant, _ in runs]),
+                "jobs": arrays.text([job for _, job in runs]),
+                "continued_seqs": arrays.int8(list(runs.values())),
+            },
+        )
 
 
 async def untaken(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, list[Message]]:

@@ -1,6 +1,6 @@
 """Rate limits in the store: slots reserved by the database's clock, permits in use, waits on record.
 
-The protocol and who may move what stand in migration 4.
+The protocol and who may move what stand in migrations 4, 7 and 9.
 """
 
 from __future__ import annotations
@@ -155,14 +155,15 @@ async def correct_tokens(connection: Connection, key: Key, tokens: int) -> None:
 async def hold(connection: Connection, key: Key, ns: int) -> None:
     """Let the next slot of a budget come no sooner than in `ns` nanoseconds, for every worker.
 
-    Slots that were given out before stay given. A budget that was changed
-    meanwhile is as new: its hold is over.
+    Slots that were given out before stay given. The hold ends when it was
+    said, whatever limits the workers have (migration 9).
     """
     with translated():
         await connection.execute(
-            "UPDATE aetheris.rate_limits SET tat_ns = greatest(tat_ns, greatest(interval_ns, 0) * (burst - 1)"
-            " + (extract(epoch FROM clock_timestamp()) * 1e6)::bigint * 1000 + %s)"
-            " WHERE tenant_id = %s AND kind = %s AND name = %s",
+            "UPDATE aetheris.rate_limits r SET held_until_ns = greatest(r.held_until_ns, h.until_ns),"
+            " tat_ns = greatest(r.tat_ns, greatest(r.interval_ns, 0) * (r.burst - 1) + h.until_ns)"
+            " FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint * 1000 + %s AS until_ns) h"
+            " WHERE r.tenant_id = %s AND r.kind = %s AND r.name = %s",
             [ns, key.tenant, key.kind, key.name],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from aetheris.forensics.session import Session
 from aetheris.lake import Lake, open_lake
 from aetheris.runtime.children import Children
 from aetheris.runtime.mirror import mirror_once
+from aetheris.runtime.record import JobRecord
 from aetheris.runtime.replay import replay
+from aetheris.runtime.run import Run
 from aetheris.store.database import Database
 from aetheris.store.mirror_rows import MirrorSource
-from tests.store.job_support import FAST, crash, ended, last_value, run
+from tests.store.job_support import FAST, crash, ended, last_value, run, types
 
 PAID: list[int] = []
 
@@ -155,3 +158,82 @@ def test_a_child_and_a_job_with_calls_under_way_can_not_continue_as_new(database
             assert "while other steps are under way" in last_value(failed, "error")["message"]
 
     run(work)
+
+
+@ae.agent
+async def heeding(ctx: ae.Context, known: int) -> int:
+    """Goes on at once, then waits for what was said: early, while it went on, and under a key that comes twice."""
+    if not known:
+        await ctx.wait_signal("heard")
+        await ctx.continue_as_new(1)
+    return sum([await ctx.wait_signal(key) for key in ("early", "between")])
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_a_run_left_unheard_reaches_the_run_it_goes_on_as(
+    database: Database, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """A signal that comes while a run goes on, or was early there, is the next run's: once, by its key."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            submitted = Children.continue_as
+            take = Run.take
+            sent: list[str] = []
+
+            async def meanwhile(self: Children, *args: Any) -> None:
+                await submitted(self, *args)
+                if not sent:
+                    sent.append(job)
+                    if not taken:
+                        monkeypatch.setattr(Run, "take", lambda run, found: run._lease.job == job or take(run, found))
+                    assert await system.operator.signal(job, "between", 20)
+                    if not taken:
+                        return
+                    while "between" not in _received(await system.record(job)):
+                        await asyncio.sleep(0.01)
+
+            monkeypatch.setattr(Children, "continue_as", meanwhile)
+            for _ in range(2):
+                await system.start_worker([heeding], FAST)
+            job = await system.submit(heeding, 0)
+            await system.operator.signal(job, "early", 1)
+            await system.operator.signal(job, "heard", 0)
+            before, after = await runs(system, job)
+            assert after.result() == 21
+            assert _received(after) == ["early", "between"]  # not what the first run heard
+            with pytest.raises(Refused, match="takes no signal any more"):
+                await system.operator.signal(before.row.job, "between", 20)
+
+    run(work)
+
+
+def test_a_cancel_that_comes_while_a_run_goes_on_ends_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked for an end meant the job, not the run that had just gone on."""
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            submitted = Children.continue_as
+
+            async def meanwhile(self: Children, *args: Any) -> None:
+                await submitted(self, *args)
+                await system.operator.cancel(job, "enough")
+                while types(await system.record(job))[-1] != "cancel_requested":
+                    await asyncio.sleep(0.01)
+
+            monkeypatch.setattr(Children, "continue_as", meanwhile)
+            await system.start_worker([heeding], FAST)
+            job = await system.submit(heeding, 0)
+            await system.operator.signal(job, "heard", 0)
+            before, after = await runs(system, job)
+            assert (before.row.status, after.row.status) == (JobStatus.COMPLETED, JobStatus.CANCELLED)
+            asked = next(e for e in after.events if e.type == "cancel_requested")
+            assert after.value(asked, "why") == "enough"
+
+    run(work)
+
+
+def _received(record: JobRecord) -> list[str]:
+    return [e.data["correlation_key"] for e in record.events if e.type == "signal_received"]

@@ -242,6 +242,51 @@ def test_a_person_who_is_faster_than_confirm_is_not_contradicted(
     run(work)
 
 
+def test_a_confirm_that_comes_too_late_ends_no_later_attempt(database: Database) -> None:
+    """A person said that the first was not done; the second is in doubt as well when the first one's answer comes."""
+    answer, again = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        bank = Bank()
+
+        @ae.tool
+        async def pay(call: ae.Call, what: str) -> str:
+            if call.attempt > 1:
+                raise ae.Uncertain
+            return await bank.pay(call, what)
+
+        @pay.confirm
+        async def slowly(call: ae.Call) -> ae.Answer:
+            if call.attempt > 1:
+                again.set()
+                return ae.StillUnknown("not yet")
+            await answer.wait()
+            return ae.Done("from the first")
+
+        @ae.agent
+        async def payer(ctx: ae.Context) -> str:
+            return await ctx.call(pay, what="big")
+
+        async with ae.AsyncSystem(database=database) as system:
+            job = await begun_and_lost(system, payer, bank)
+            await system.start_worker([payer], FAST)
+            while "tool_invocation_unknown" not in types(await system.record(job)):
+                await asyncio.sleep(0.02)
+            await system.operator.resolve(job, 1, "not_done", why="asked the bank", worker_gone=True)
+            await again.wait()
+            answer.set()
+            record = await at_rest(system, job, "doubt 1 pay")
+            assert [(t.attempt, t.status) for t in record.ledger] == [
+                (1, "started"),
+                (1, "unknown"),
+                (1, "resolved"),
+                (2, "started"),
+                (2, "unknown"),
+            ]
+
+    run(work)
+
+
 def test_not_done_is_refused_while_the_old_worker_may_still_do_it(database: Database) -> None:
     """A silent worker is not a gone one; whoever knows better says so, and that is on record."""
 

@@ -61,6 +61,37 @@ def test_the_database_does_the_same_sums_as_the_arithmetic(database: Database, l
     run(work)
 
 
+def test_a_hold_ends_when_it_was_said_whatever_limits_its_askers_have(database: Database) -> None:
+    """Workers with limits of their own change the budget with each reservation: that ended the hold at once."""
+
+    async def work() -> None:
+        async with await database.connect("worker") as connection:
+            slow, fast, crowd = Limit(qps=10), Limit(qps=50, burst=9), Limit(max_concurrent=2)
+            await reserve(connection, slow, 1)
+            await store.hold(connection, KEY, 60_000_000_000)
+            for limit in (slow, fast, slow, fast, crowd, fast):
+                grant = await reserve(connection, limit, 1)
+                first = grant.base_ns - max(limit.interval_ns, 0) * (limit.burst - 1)
+                assert 59e9 < first - grant.now_ns < 61e9
+                assert grant.granted == (limit is crowd)  # which has no rate: its slot is that one
+
+            async def tokens(limit: Limit, number: int) -> store.TokenGrant:
+                return await store.reserve_tokens(
+                    connection, key, limit, tokens=5, waiting=1, ahead=0, worker="w1", number=number, permit_seconds=30
+                )
+
+            key = Key("", "llm", "desk")
+            few, many = Limit(tokens_per_minute=600_000), Limit(tokens_per_minute=900_000)
+            await tokens(few, 1)
+            await store.hold(connection, key, 60_000_000_000)
+            for number, limit in enumerate((few, many, few, many)):
+                held = await tokens(limit, number)
+                assert not held.granted
+                assert 59e9 < held.slot_ns - held.now_ns < 61e9
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     "limit",
     [Limit(tokens_per_minute=600_000), Limit(qps=20, tokens_per_minute=6_000_000), Limit(qps=3, tokens_per_minute=9)],

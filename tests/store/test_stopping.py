@@ -11,6 +11,7 @@ import pytest
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.replay_context import ReplayContextBuilder
+from aetheris.runtime.run import End, Run
 from aetheris.runtime.worker import Worker
 from aetheris.store import leases
 from aetheris.store.database import Database
@@ -262,6 +263,37 @@ def test_a_worker_stopped_in_the_middle_of_a_claim_gives_the_jobs_back(
             go_on.set()
             await asyncio.wait_for(system._workers[worker], 20)
             assert (await system.record(job)).row.status is JobStatus.RETRYING
+
+    run(work)
+
+
+def test_a_hold_that_is_given_back_at_the_stop_is_free_when_the_worker_has_gone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waited for it: a process that ended at once left the job to its lease."""
+    release = leases.release
+
+    async def slowly(*given: Any, **how: Any) -> None:
+        await asyncio.sleep(0.3)
+        await release(*given, **how)
+
+    async def gives_back(run: Run) -> End:
+        while not run._draining:
+            await asyncio.sleep(0.01)
+        return End("given back", 60)
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            monkeypatch.setattr(leases, "release", slowly)
+            monkeypatch.setattr(Run, "_run", gives_back)
+            worker = await system.start_worker([endless], FAST)
+            job = await system.submit(endless)
+            while not worker._held:
+                await asyncio.sleep(0.01)
+            worker.stop()
+            await asyncio.wait_for(system._workers[worker], 20)
+            row = (await system.record(job)).row
+            assert (row.status, row.lease_owner) == (JobStatus.RETRYING, None)
 
     run(work)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import aetheris as ae
 from aetheris.demo.first import Ticket, desk
 from aetheris.domain.jobs import JobStatus
+from aetheris.runtime.mail import Mail
+from aetheris.runtime.waits import ApprovalStep
 from aetheris.store import jobs
 from aetheris.store.database import Connection, Database
 from tests.store.job_support import FAST, at_rest, crash, ended, run, types
@@ -204,6 +208,36 @@ def test_a_yes_after_the_time_of_the_approval_is_none(database: Database) -> Non
             record = await ended(system, job)
             assert record.result() == [False, True]
             assert "message_ignored" in types(record)
+
+    run(work)
+
+
+def test_a_yes_in_the_last_moment_is_one_though_it_is_read_after_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts by when it was sent: who was told that it was in time must not find it expired."""
+    ask, ends_us = Mail.ask, 0
+
+    def late(mail: Mail, keys: Iterable[tuple[str, str]]) -> None:
+        left = max(0.0, ends_us / 1e6 - time.time())
+        asyncio.get_running_loop().call_later(left + 0.05, ask, mail, list(keys))
+
+    @ae.agent
+    async def expiring(ctx: ae.Context) -> bool:
+        return bool(await ctx.approval("Now?", expires=0.9))
+
+    async def work() -> None:
+        nonlocal ends_us
+        async with ae.AsyncSystem(database=database) as system:
+            monkeypatch.setattr(Mail, "ask", late)
+            monkeypatch.setattr(ApprovalStep, "on_its_way_us", 5_000_000)  # on a busy machine
+            await system.start_worker([expiring], FAST)
+            job = await system.submit(expiring)
+            while (asked := (await system.record(job)).events[-1]).type != "approval_requested":
+                await asyncio.sleep(0.01)
+            ends_us = asked.data["expires_at"]
+            assert await system.operator.approve(job, 1, approved=True)
+            assert (await ended(system, job)).result() is True
 
     run(work)
 
