@@ -21,6 +21,8 @@ from aetheris.store.mirror_rows import MirrorSource
 CALLS = 100
 #: How many starts a busy machine may hold for more than an interval between their slot and their effect.
 HELD = 20
+#: Of a worker: two can't take all the calls, so the third has some however long it stood still at first.
+PLACES = 40
 #: How often a run is made that the machine itself disturbed, by the record.
 TRIES = 3
 CONFIG = "rate_limits:\n  tools:\n    hit: {qps: 10, burst: 1}\n"
@@ -38,7 +40,9 @@ def run(
         async with ae.AsyncSystem(database=database) as system:
             where = {"AETHERIS_DSN": database.admin_dsn}
             lease = 30 if kill_after is None else 3
-            with fleet.processes(3, where=where, config=config, log=log, lease_seconds=lease) as processes:
+            with fleet.processes(
+                3, where=where, config=config, log=log, lease_seconds=lease, concurrency=PLACES
+            ) as processes:
                 await fleet.serving(system, 3)
                 ids = await asyncio.gather(*(system.submit(fleet.caller, n) for n in range(CALLS)))
                 if kill_after is not None:
