@@ -197,7 +197,13 @@ async def _mirror(database: Database, folder: Path) -> None:
 
 @contextmanager
 def processes(
-    count: int, *, where: Mapping[str, str], config: Path, log: Path, lease_seconds: float = 30.0
+    count: int,
+    *,
+    where: Mapping[str, str],
+    config: Path,
+    log: Path,
+    lease_seconds: float = 30.0,
+    concurrency: int = 100,
 ) -> Iterator[list[Process]]:
     """Yield `count` worker processes on the database that `where` (environment) names; drained on leaving."""
     env = {**os.environ, **where, LOG: str(log)}
@@ -214,7 +220,7 @@ def processes(
                 "worker",
                 "aetheris.demo.fleet",
             ]
-            command += ["--concurrency", "100", "--lease", str(lease_seconds), "--metrics-port", str(port)]
+            command += ["--concurrency", str(concurrency), "--lease", str(lease_seconds), "--metrics-port", str(port)]
             started.append(Process(subprocess.Popen(command, env=env, stdout=said, stderr=said), port))
     try:
         yield started

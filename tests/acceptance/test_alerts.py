@@ -327,7 +327,7 @@ async def in_doubt(system: ae.AsyncSystem) -> None:
     while len(started) < len(ids):
         await asyncio.sleep(0.02)
     await crash(system, worker)
-    await system.start_worker([alert_doubter], settings)
+    await system.start_worker([alert_doubter], ae.Settings(poll_seconds=0.1))
     await system.wait(ids, seconds=30)
 
 
@@ -351,7 +351,7 @@ async def diverging(system: ae.AsyncSystem) -> None:
         @ae.agent(name="alert_changing")
         async def agent(ctx: ae.Context) -> None:
             await ctx.call(changing)
-            await ctx.sleep(1.5)
+            await ctx.wait_signal("go")
 
         return agent
 
@@ -360,6 +360,8 @@ async def diverging(system: ae.AsyncSystem) -> None:
     while not all(row.epoch and row.lease_owner is None for row in await system.listing()):
         await asyncio.sleep(0.02)
     await crash(system, old)
+    for job in ids:
+        await system.operator.signal(job, "go")
     await system.start_worker([code("after")], ae.Settings(poll_seconds=0.1))
     await system.wait(ids, seconds=30)
 
@@ -369,7 +371,7 @@ async def asked_much(system: ae.AsyncSystem) -> None:
     hold = threading.Event()
 
     def answer(asked: Asked) -> Said:
-        hold.wait(20)
+        hold.wait(50)
         return text("Yes.", received=1400, made=100)
 
     @ae.agent
@@ -430,7 +432,7 @@ CAUSES: dict[str, tuple[Cause, bool]] = {
 
 @pytest.mark.parametrize("alert", CAUSES)
 def test_an_alert_fires_on_what_a_running_system_shows(
-    promtool: str, tmp_path: Path, database: Database, alert: str
+    promtool: str, tmp_path: Path, database: Database, alert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From cause to alarm, through a real scrape: a name or label out of step anywhere would leave it silent."""
     cause, sampled = CAUSES[alert]
@@ -438,6 +440,12 @@ def test_an_alert_fires_on_what_a_running_system_shows(
     @ae.agent
     async def nobody_asks(ctx: ae.Context) -> None:
         """Its worker claims nothing; it looks at the store, as every worker does."""
+
+    real, looked = metrics.store_sampled, asyncio.Event()
+
+    def noted(*given: Any, **named: Any) -> None:
+        real(*given, **named)
+        looked.set()
 
     async def work() -> tuple[dict[str, tuple[str, float]], dict[str, tuple[str, float]]]:
         async with ae.AsyncSystem(database=database) as system:
@@ -447,8 +455,9 @@ def test_an_alert_fires_on_what_a_running_system_shows(
             if seen and alert == "LLMConcurrencyHigh":
                 return before, dict(seen)
             if sampled:
+                monkeypatch.setattr(metrics, "store_sampled", noted)
                 await system.start_worker([nobody_asks], ae.Settings(sample_seconds=0.05))
-                await asyncio.sleep(0.5)
+                await looked.wait()
             return before, scrape()
 
     before, after = asyncio.run(asyncio.wait_for(work(), 60))

@@ -81,7 +81,7 @@ class Campaign:
                 time.sleep(0.02)
             for victim in victims:
                 victim.process.kill()
-        self.crash.worker(*APP, concurrency=20, snapshots=SNAPSHOTS)
+        self.crash.sound_worker(*APP, concurrency=20, snapshots=SNAPSHOTS)
         self._clean_up()
         return self.crash.judge(self.jobs)
 
@@ -130,7 +130,7 @@ class Campaign:
 
     def _clean_up(self) -> None:
         """Resolve what is in doubt by looking at the world, until every job has completed."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while left := [job for job in self.jobs if not job.status.terminal]:
             assert time.monotonic() < deadline, f"{len(left)} jobs never end: {left[0]} {left[0].record.events[-1]}"
             happened = self.crash.world.keys()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from aetheris.store.database import Database
 from tests.crash.campaign import POINTS, campaign
 
 
+@pytest.mark.timeout(900)  # two hundred workers are started: a busy machine takes over three minutes
 def test_a_hundred_kills_duplicate_nothing_lose_nothing_and_leave_nothing_stuck(
     database: Database, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ def fill(ballast: Path) -> None:
             file.write(bytes(4096))
 
 
-def until_said(process: Process, words: str, seconds: float = 30.0) -> None:
+def until_said(process: Process, words: str, seconds: float = 60.0) -> None:
     """Return once the process has said so."""
     deadline = time.monotonic() + seconds
     while words not in process.tail():

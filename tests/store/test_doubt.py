@@ -62,7 +62,7 @@ def agent_of(bank: Bank, *, confirms: bool = True, replay: bool = False) -> ae.A
     @ae.agent
     async def payer(ctx: ae.Context) -> list[str]:
         first = await ctx.call(pay, what="big")
-        await ctx.sleep(1.2)
+        await ctx.wait_signal("next")
         return [first, await ctx.call(pay, what="small")]
 
     return payer
@@ -72,6 +72,7 @@ async def begun_and_lost(system: ae.AsyncSystem, agent: ae.Agent, bank: Bank) ->
     """Crash a worker in the middle of the first call; return the job."""
     first = await system.start_worker([agent], SHORT)
     job = await system.submit(agent)
+    await system.operator.signal(job, "next")  # what comes after the first call is not held up
     while not bank.effects and "tool_invocation_started" not in types(await system.record(job)):
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
@@ -322,9 +323,9 @@ def test_a_result_that_the_world_no_longer_confirms_parks_the_job(database: Data
         async with ae.AsyncSystem(database=database) as system:
             await system.start_worker([agent], FAST)
             job = await system.submit(agent)
-            while "job_waiting" not in types(await system.record(job)):
-                await asyncio.sleep(0.01)
+            await at_rest(system, job, "signal next")
             bank.effects.clear()  # the world forgot
+            await system.operator.signal(job, "next")
             record = await at_rest(system, job, "confirmation 1 pay")
             failed = next(e for e in record.events if e.type == "confirmation_replay_failed")
             assert failed.data["reason"] == "not done"
@@ -342,7 +343,7 @@ def test_a_job_that_began_under_another_version_is_left_alone_unless_accepted(da
     def version(number: str, accepts: tuple[str, ...] = ()) -> ae.Agent:
         @ae.agent(name="moving", version=number, accepts=accepts)
         async def moving(ctx: ae.Context) -> str:
-            await ctx.sleep(1.2)
+            await ctx.wait_signal("go")
             return f"by {number}"
 
         return moving
@@ -351,11 +352,12 @@ def test_a_job_that_began_under_another_version_is_left_alone_unless_accepted(da
         async with ae.AsyncSystem(database=database) as system:
             first = await system.start_worker([version("1")], FAST)
             job = await system.submit(version("1"))
-            await at_rest(system, job, "time")
+            await at_rest(system, job, "signal go")
             first.stop()
             await system._workers.pop(first)
             second = await system.start_worker([version("2")], FAST)
-            await asyncio.sleep(1.6)
+            await system.operator.signal(job, "go")
+            await asyncio.sleep(0.5)
             assert (await system.record(job)).row.lease_owner is None
             with pytest.raises(ae.Refused, match="has begun under version 1 of moving, this is 2"):
                 await system.check_version(job, version("2"))
@@ -418,7 +420,7 @@ def test_patched_takes_the_new_way_only_in_jobs_that_come_there_anew(database: D
         if new and ctx.patched("new-fee"):
             tool = new_fee
         got = [await ctx.call(tool)]
-        await ctx.sleep(1.3)
+        await ctx.wait_signal("go")
         if new and ctx.patched("bonus"):
             got.append(await ctx.call(new_fee))
         return got
@@ -428,9 +430,11 @@ def test_patched_takes_the_new_way_only_in_jobs_that_come_there_anew(database: D
         async with ae.AsyncSystem(database=database) as system:
             await system.start_worker([fees], FAST)
             old_job = await system.submit(fees)
-            await at_rest(system, old_job, "time")
+            await at_rest(system, old_job, "signal go")
             new = True
             new_job = await system.submit(fees)
+            await system.operator.signal(old_job, "go")
+            await system.operator.signal(new_job, "go")
             assert (await ended(system, old_job)).result() == ["old", "new"]
             record = await ended(system, new_job)
             assert record.result() == ["new", "new"]

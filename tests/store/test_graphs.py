@@ -63,7 +63,7 @@ nodes:
   first: {tool: pay, with: {what: "first ${input.n}"}}
   side: {map: pay, over: ["a", "b"], with: {what: "side ${item} ${input.n}"}}
   seen: {tool: look, with: {what: "${first.paid}"}}
-  rest: {wait: 1.2, needs: seen}
+  rest: {wait: 2.5, needs: seen}
   last: {tool: pay, with: {what: "last ${seen}"}, needs: [rest, side]}
 """
 
@@ -112,13 +112,17 @@ def test_a_graph_goes_on_node_by_node_where_its_worker_was_lost(database: Databa
             worker = await system.start_worker([made], ae.Settings(lease_seconds=1))
             job = await system.submit(made, {"n": 1})
             await until(lambda: "look first 1" in EFFECTS and len(EFFECTS) == 4)
-            await asyncio.sleep(0.2)  # the ends of what is through ride a commit of their own
+
+            async def through() -> bool:
+                return len([t for t in (await system.record(job)).ledger if t.status == "committed"]) == 3
+
+            await until(through)  # the ends of what is through ride a commit of their own
             await crash(system, worker)
             HELD.clear()
             (tmp_path / "chain.yaml").write_text("nodes: {other: {tool: pay, with: {what: other}}}")
 
             worker = await system.start_worker(
-                [GraphAgent([pay, look])], ae.Settings(lease_seconds=1, poll_seconds=0.1)
+                [GraphAgent([pay, look])], ae.Settings(lease_seconds=30, poll_seconds=0.1)
             )
 
             async def resting() -> bool:
@@ -126,7 +130,7 @@ def test_a_graph_goes_on_node_by_node_where_its_worker_was_lost(database: Databa
 
             await until(resting)
             await crash(system, worker)
-            await system.start_worker([GraphAgent([look, rare, pay])], ae.Settings(lease_seconds=5, poll_seconds=0.1))
+            await system.start_worker([GraphAgent([look, rare, pay])], ae.Settings(poll_seconds=0.1))
             await system.wait([job], seconds=30)
             record = await system.record(job)
             assert record.row.status is JobStatus.COMPLETED, record.events[-1]

@@ -131,8 +131,9 @@ def test_a_wait_comes_before_the_start_record_and_is_told_in_it(database: Databa
                 waits.append(start.data["waited_us"])
             assert sorted(waits)[0] < 150_000
             assert sorted(waits)[-1] > 400_000
-            await asyncio.sleep(0.3)
-            put_down = await rows(system, "SELECT outcome, started_at >= slot_at AS after FROM aetheris.limit_waits")
+            asked, put_down = "SELECT outcome, started_at >= slot_at AS after FROM aetheris.limit_waits", []
+            while len(put_down) < 4:
+                put_down = await rows(system, asked)
             assert put_down == [{"outcome": "started", "after": True}] * 4
 
     run(work)
@@ -234,10 +235,10 @@ def test_ten_thousand_waiters_of_one_tenant_do_not_hold_up_another(database: Dat
 
         crowd = [asyncio.create_task(turn("crowd", f"job {n}")) for n in range(10_000)]
         await asyncio.sleep(1)
-        asked = time.monotonic()
-        served = await turn("newcomer", "one")
-        assert served - asked < 2
+        before = sum(t.done() for t in crowd)
+        await turn("newcomer", "one")
         done = sum(t.done() for t in crowd)
+        assert done - before <= 20
         assert done <= 10 * (time.monotonic() - began) + 2
         limiter.drain()
         await asyncio.gather(*crowd, return_exceptions=True)
@@ -327,14 +328,15 @@ def test_changed_limits_hold_for_those_who_wait_already(database: Database) -> N
                 pass
 
         tasks = [asyncio.create_task(turn(str(n))) for n in range(20)]
+        while not any(t.done() for t in tasks):
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         assert sum(t.done() for t in tasks) == 1
         limiter.replace(Written(pay=Limit(qps=100)))
-        began = time.monotonic()
         # One of them sleeps towards a slot of the old limit; the others need no more than the new one.
-        await asyncio.wait(tasks, timeout=4)
+        # By the old limit three more would start in the time that a busy machine is given.
+        await asyncio.wait(tasks, timeout=15)
         assert sum(t.done() for t in tasks) >= 19
-        assert time.monotonic() - began < 4.5
         limiter.replace(Written())
         limiter.drain()
         for task in tasks:
@@ -357,12 +359,13 @@ def test_a_saved_file_changes_the_limits_of_a_running_worker(database: Database,
             ids = [await system.submit(payer, str(n)) for n in range(10)]
             genesis = (await system.record(ids[0])).events[0]
             assert genesis.data["config_sha256"] == loaded.config.sha256
-            await asyncio.sleep(0.5)
+            while not STARTS:
+                await asyncio.sleep(0.01)
             path.write_text("rate_limits: {tools: {pay: {qps: -200}}}\n")
             await asyncio.sleep(1.5)
-            assert len(STARTS) == 1
+            assert len(STARTS) == 1 + (STARTS[-1][0] - STARTS[0][0] > 4.5)  # five seconds lie between two
             path.write_text("rate_limits: {tools: {pay: {qps: 20}}}\n")
-            await system.wait(ids, seconds=12)
+            await system.wait(ids, seconds=30)
             assert len(STARTS) == 10
             assert STARTS[-1][0] - STARTS[0][0] < 10  # at 0.2 a second it would be 45
             changes = await rows(system, "SELECT interval_ns FROM aetheris.limit_changes ORDER BY recorded_at")

@@ -155,13 +155,14 @@ def test_permits_never_exceed_what_may_run_at_once_and_return_from_the_dead(data
         limit = Limit(max_concurrent=3)
         async with await database.connect("worker") as connection:
             first = await store.reserve(
-                connection, KEY, limit, wanted=2, waiting=2, ahead=0, worker="dies", first_number=1, permit_seconds=0.5
+                connection, KEY, limit, wanted=2, waiting=2, ahead=0, worker="dies", first_number=1, permit_seconds=30
             )
             second = await reserve(connection, limit, 5, "lives", 7)
             assert (first.granted, second.granted) == (2, 1)
             assert (await reserve(connection, limit, 5, "lives", 20)).granted == 0
             await store.renew_permits(connection, "lives", [7], 30)
-            await asyncio.sleep(0.6)
+            # As thirty seconds later, by its clock:
+            await connection.execute("UPDATE aetheris.limit_permits SET until = now() WHERE worker_id = 'dies'")
             # What has run out stays lost, whoever wakes up late.
             await store.renew_permits(connection, "dies", [1, 2], 30)
             assert (await reserve(connection, limit, 5, "lives", 30)).granted == 2

@@ -163,7 +163,7 @@ def test_a_question_whose_answer_was_lost_is_asked_again_under_the_same_key(data
                 record = await system.record(job)
                 assert types(record) == ["job_created", "tool_invocation_started"]
                 await crash(system, worker)
-                await system.start_worker(AGENTS, settings)
+                await system.start_worker(AGENTS, FAST)
                 record = await ended(system, job)
                 assert record.result()[0] == "Again."
                 assert types(record).count("tool_invocation_started") == 1

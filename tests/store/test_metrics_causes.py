@@ -10,7 +10,7 @@ from aetheris.runtime import metrics
 from aetheris.runtime.replay import replay
 from aetheris.store.database import Database
 from tests.store.job_support import FAST, at_rest, crash, ended, run, tamper, types
-from tests.store.test_doubt import SHORT, Bank, agent_of, begun_and_lost
+from tests.store.test_doubt import Bank, agent_of, begun_and_lost
 
 
 def value(series: str, /, **labels: str) -> float:
@@ -105,9 +105,9 @@ def test_a_result_that_is_not_confirmed_counts_and_so_does_letting_it_pass(datab
         async with ae.AsyncSystem(database=database) as system:
             await system.start_worker([agent], FAST)
             job = await system.submit(agent)
-            while "job_waiting" not in types(await system.record(job)):
-                await asyncio.sleep(0.01)
+            await at_rest(system, job, "signal next")
             bank.effects.clear()
+            await system.operator.signal(job, "next")
             await at_rest(system, job, "confirmation 1 pay")
             after = [value(f"confirmation_replay_{what}_total", **labels) for what in ("fail", "warn")]
             assert after == [before[0] + 1, before[1]]
@@ -128,17 +128,18 @@ def test_code_that_does_something_else_than_its_record_counts_once(database: Dat
             @ae.agent(name="changing")
             async def changing(ctx: ae.Context) -> None:
                 await ctx.call(look, n=n)
-                await ctx.sleep(1.2)
+                await ctx.wait_signal("go")
 
             return changing
 
         before = value("replay_verify_fail_total", tenant="default")
         async with ae.AsyncSystem(database=database) as system:
-            worker = await system.start_worker([code(1)], SHORT)
+            worker = await system.start_worker([code(1)], FAST)
             job = await system.submit(code(1))
-            await at_rest(system, job, "time")
+            await at_rest(system, job, "signal go")
             await crash(system, worker)
-            await system.start_worker([code(2)], SHORT)
+            await system.operator.signal(job, "go")
+            await system.start_worker([code(2)], FAST)
             await at_rest(system, job, "other code")
         assert value("replay_verify_fail_total", tenant="default") == before + 1
 
