@@ -91,12 +91,12 @@ def test_an_endpoint_that_never_recovers_fails_the_job_after_its_retries(databas
 
 def test_an_endpoint_that_is_not_there_or_too_slow_is_said(database: Database, tmp_path: Path) -> None:
     """A dead address and a hanging one end as failures with words."""
-    more = "    retries: 0\n    timeout: 300ms\n"
-    record, _ = job_of(database, tmp_path, once, "Well?", lambda a: (time.sleep(1), text("late"))[1], more)
+    hangs, dead = ("    retries: 0\n    timeout: " + timeout + "\n" for timeout in ("300ms", "30s"))
+    record, _ = job_of(database, tmp_path, once, "Well?", lambda a: (time.sleep(1), text("late"))[1], hangs)
     assert [d["outcome"] for d in finished(record)] == ["timeout"]
 
     async def work() -> None:
-        async with system_for(database, tmp_path, "http://127.0.0.1:1/v1", more) as system:
+        async with system_for(database, tmp_path, "http://127.0.0.1:1/v1", dead) as system:
             await system.start_worker(AGENTS, FAST)
             found = await ended(system, await system.submit(once, "Well?"))
             assert "http://127.0.0.1:1/v1/chat/completions: ConnectError" in last_value(found, "error")["message"]
