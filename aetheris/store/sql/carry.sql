@@ -22,6 +22,12 @@ WITH RECURSIVE run AS (
     FROM chain c JOIN aetheris.jobs j ON j.tenant_id = c.tenant_id AND j.job_id = c.job_id
     WHERE j.status NOT IN (2, 3, 4)
     FOR NO KEY UPDATE OF j
+), heard AS MATERIALIZED (
+    -- OFFSET 0: one run at a time, by its key. Joined freely, the planner may read the events of every job there is.
+    SELECT h.tenant_id, h.origin, (e.line::jsonb #>> '{data,received_seq}')::bigint AS taken_seq
+    FROM heir h CROSS JOIN LATERAL (
+        SELECT line FROM aetheris.job_events
+        WHERE tenant_id = h.tenant_id AND job_id = h.origin AND line LIKE '%%"received_seq"%%' OFFSET 0) e
 ), unheard AS MATERIALIZED (
     SELECT h.tenant_id, h.job_id, h.origin, h.continued_seq, s.signal_id, s.kind, s.correlation_key, s.sent_by, s.recorded_at,
            CASE WHEN s.taken_seq IS NULL THEN s.payload
@@ -35,9 +41,8 @@ WITH RECURSIVE run AS (
       AND (s.taken_seq IS NULL
            OR (s.kind <> 'signal' AND s.taken_seq > h.continued_seq)
            OR (s.kind = 'signal' AND c.body IS NOT NULL AND NOT EXISTS (
-                   SELECT FROM aetheris.job_events e
-                   WHERE e.tenant_id = s.tenant_id AND e.job_id = s.job_id AND e.line LIKE '%%"received_seq"%%'
-                     AND (e.line::jsonb #>> '{data,received_seq}')::bigint = s.taken_seq)))
+                   SELECT FROM heard
+                   WHERE heard.tenant_id = s.tenant_id AND heard.origin = s.job_id AND heard.taken_seq = s.taken_seq)))
 ), carried AS (
     INSERT INTO aetheris.signals (tenant_id, job_id, signal_id, kind, correlation_key, sent_by, payload, recorded_at)
     SELECT tenant_id, job_id, signal_id, kind, correlation_key, sent_by, payload, recorded_at FROM unheard
