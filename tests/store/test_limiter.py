@@ -129,8 +129,7 @@ def test_a_wait_comes_before_the_start_record_and_is_told_in_it(database: Databa
                 leased = next(e for e in record.events if e.type == "job_leased")
                 assert start.at - leased.at >= start.data["waited_us"] - 100_000
                 waits.append(start.data["waited_us"])
-            assert sorted(waits)[0] < 150_000
-            assert sorted(waits)[-1] > 400_000
+            assert max(waits) - min(waits) > 400_000
             asked, put_down = "SELECT outcome, started_at >= slot_at AS after FROM aetheris.limit_waits", []
             while len(put_down) < 4:
                 put_down = await rows(system, asked)
@@ -264,8 +263,8 @@ def test_a_cancelled_waiter_leaves_at_once_and_uses_no_slot(database: Database) 
             task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
         last = await turn("last")
-        # One slot may have been given to one who then left: it is wasted, and no more than that.
-        assert last - first < 2.0
+        # One slot may have been given to one who then left: it is wasted, and no more than that (all would be 25 s).
+        assert last - first < 4.0
         await limiter.close()
 
     run(work)

@@ -222,13 +222,15 @@ def test_a_wait_is_observed_as_long_as_it_was_and_a_refusal_counted(database: Da
         async with ae.AsyncSystem(database=database) as system:
             limits = One(Limit(qps=2, max_wait_seconds=0.7))
             worker = Worker(database, [m_agent], SETTINGS, on_end=system._on_end, limits=limits)
-            system._workers[worker] = asyncio.create_task(worker.run())
             seconds = value("rate_limit_wait_seconds_sum", type="tool", name="m_pay")
             refused = value("rate_limit_rejections_total", type="tool", name="m_pay")
             ids = await asyncio.gather(*(system.submit(m_agent, "pay") for _ in range(3)))
+            system._workers[worker] = asyncio.create_task(worker.run())  # all three ask at once
             await system.wait(ids, seconds=20)
             waited = value("rate_limit_wait_seconds_sum", type="tool", name="m_pay") - seconds
-            assert 0.35 < waited < 1.2
+            on_record = [e.data.get("waited_us", 0) for job in ids for e in (await system.record(job)).events]
+            assert waited > 0.35
+            assert waited == pytest.approx(sum(on_record) / 1e6, abs=0.1)
             assert value("rate_limit_rejections_total", type="tool", name="m_pay") == refused + 1
 
     run(work)
