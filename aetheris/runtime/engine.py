@@ -66,6 +66,7 @@ class Engine:
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
         self.doubts: dict[int, Doubt] = {}
+        self.resting = False
         self.underway = UnderWay(self, children)
         self.cancelled: Cancelled | None = None
         #: The last step of a run that goes on as another, once it is delivered.
@@ -139,8 +140,6 @@ class Engine:
             raise interrupt
         return waited.outcome()
 
-    # What the worker calls.
-
     async def drive(self) -> Any:
         """Run the job until it returns, and return its result.
 
@@ -167,6 +166,9 @@ class Engine:
             if error is not None:
                 raise error
             return result
+        except (Suspended, Diverged):
+            self.resting = True
+            raise
         finally:
             await self._stop()
 
@@ -174,8 +176,6 @@ class Engine:
         """Give the worker back as soon as no call is under way."""
         self._draining = True
         self._wake.set()
-
-    # What calls, waits and the inbox report.
 
     def arrived(self, event: Event, bodies: list[tuple[str, bytes]]) -> None:
         """Queue what has just been written to the log; a resolution is delivered in its turn."""

@@ -153,7 +153,9 @@ class Run:
 
     def take(self, messages: Sequence[Message]) -> None:
         """Make events of what came into the job's inbox; each is taken once, however often it is shown."""
-        if self._engine is None or self.letting_go:
+        # Once the job is to rest, what comes stays in the inbox, and so the append that lets it go wakes it again:
+        # taken, it would be on record with nobody to act on it, and nothing left to wake the job for.
+        if self._engine is None or self._engine.resting or self.letting_go:
             return
         new = [m for m in messages if m.id not in self._taken]
         self._taken.update(m.id for m in new)

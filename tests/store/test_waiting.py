@@ -15,6 +15,7 @@ import aetheris as ae
 from aetheris.demo.first import Ticket, desk
 from aetheris.domain.jobs import JobStatus
 from aetheris.runtime.mail import Mail
+from aetheris.runtime.underway import UnderWay
 from aetheris.runtime.waits import ApprovalStep
 from aetheris.store import jobs
 from aetheris.store.database import Connection, Database
@@ -108,6 +109,36 @@ def test_two_workers_and_a_storm_of_signals_lose_none_and_double_none(database: 
                 record = await ended(system, job)
                 assert record.result() == list(range(12))
                 assert types(record).count("signal_received") == 12
+
+    run(work)
+
+
+def test_what_comes_while_a_job_is_put_to_rest_wakes_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rest is settled, and what it waited with is being stopped: then a signal is for whoever claims it next."""
+
+    @ae.agent
+    async def listener(ctx: ae.Context) -> str:
+        return str(await ctx.wait_signal("now"))
+
+    @ae.agent
+    def thread_listener(ctx: ae.SyncContext) -> str:
+        return str(ctx.wait_signal("now"))
+
+    async def work() -> None:
+        async with ae.AsyncSystem(database=database) as system:
+            stop, told = UnderWay.stop, []
+
+            async def meanwhile(self: UnderWay) -> None:
+                if self._engine.job not in told:
+                    told.append(self._engine.job)
+                    await system.operator.signal(self._engine.job, "now", "heard")
+                    await asyncio.sleep(0.3)  # the worker's mail is there
+                await stop(self)
+
+            monkeypatch.setattr(UnderWay, "stop", meanwhile)
+            await system.start_worker([listener, thread_listener], FAST)
+            for agent in (listener, thread_listener):
+                assert (await ended(system, await system.submit(agent))).result() == "heard"
 
     run(work)
 
