@@ -41,9 +41,14 @@ class Api:
     """One API, asked with one token. Errors are those that a direct call would have raised."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        place = urlsplit(url)
-        if place.scheme not in ("http", "https") or not place.hostname:
-            raise Refused(f"{url}: no API's address; give https://HOST")
+        url = url.strip()
+        try:
+            place = urlsplit(url)
+            host, _ = (place.hostname or "").encode("idna"), place.port
+        except ValueError:  # a bracket without an end, a port that is no number, a name too long for a host
+            raise _no_address(url) from None
+        if place.scheme not in ("http", "https") or not host or not place.path.isascii() or not _is_plain(url):
+            raise _no_address(url)
         if place.username or place.password:
             raise Refused("the API's address holds a password: the token goes into AETHERIS_TOKEN")
         if place.scheme == "http" and place.hostname not in LOOPBACK:
@@ -61,6 +66,8 @@ class Api:
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """Send `body` and return the JSON that comes back; `key` is an idempotency key."""
+        if key and not (key.isprintable() and max(key) <= "\xff"):
+            raise Refused(f"key {key[:60]!r}: over the API a key goes into a header, which can't hold that; use ASCII")
         return self._json(self.ask("POST", path, body or {}, {"Idempotency-Key": key} if key else {})[0])
 
     def _json(self, data: bytes) -> Any:
@@ -174,6 +181,14 @@ def _of_error(came: Any) -> bytes:
     with contextlib.suppress(OSError, http.client.HTTPException):  # cut off: the status is an answer by itself
         return bytes(came.read(ERROR_BYTES_LIMIT))
     return b""
+
+
+def _no_address(url: str) -> Refused:
+    return Refused(f"{url[:200]}: no API's address; give https://HOST")
+
+
+def _is_plain(url: str) -> bool:
+    return url.isprintable() and not any(c in url for c in " ?#")  # paths are put behind it
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

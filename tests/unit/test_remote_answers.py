@@ -166,6 +166,15 @@ def test_an_answer_beyond_what_is_held_is_refused(monkeypatch: pytest.MonkeyPatc
         Api(url).get("/api/jobs")
 
 
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line feed would begin another header; letters beyond Latin-1 have no way to be written there."""
+    monkeypatch.setenv("AETHERIS_URL", "http://127.0.0.1:1")
+    for key in ("a\nX-Tenant-ID: b", "\u65e5\u672c", "\udcff"):
+        told = CliRunner().invoke(cli, ["submit", "desk", "--key", key]).exception
+        assert isinstance(told, Refused)
+        assert "a key goes into a header" in str(told)
+
+
 def test_a_download_that_is_cut_off_or_false_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
