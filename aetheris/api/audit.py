@@ -61,7 +61,7 @@ async def verified(service: Services, caller: Callers) -> Response:
     responses=_LINES,
 )
 async def export(service: Services, caller: Callers) -> Response:
-    """Export the whole chain as lines that anyone verifies (`aetheris verify audit.jsonl`). Not where it is broken."""
+    """Export the whole chain, unless broken or empty, as lines that anyone verifies (`aetheris verify audit.jsonl`)."""
     async with service.bound(caller) as connection:
         made = await audit_export(connection, caller.tenant, service.signer)
     headers = {

@@ -106,8 +106,12 @@ def _caller(claims: dict[str, Any]) -> Caller:
         raise Unauthenticated("the token's sub is no user's name")
     if not isinstance(roles, list) or not roles or any(role not in ROLES for role in roles):
         raise Unauthenticated(f"the token's roles are not among {', '.join(ROLES)}")
-    expires = claims["exp"]
-    return Caller(tenant, user, tuple(dict.fromkeys(roles)), float(expires))
+    try:
+        # Through int, as the library compared it: a float's text that is beyond any float becomes infinity unseen.
+        expires = float(int(claims["exp"]))
+    except OverflowError:
+        raise Unauthenticated("the token's exp is beyond any time") from None
+    return Caller(tenant, user, tuple(dict.fromkeys(roles)), expires)
 
 
 def authenticator(keys: Middleware, *, local: Caller) -> Authenticator:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +13,18 @@ from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
 from aetheris.cli.remote import remote
 from aetheris.cli.screen import Screen, plural
+from aetheris.cli.shapes import AUDIT, CHECKED, held
 from aetheris.domain import events
 from aetheris.domain.errors import Corrupt, Unusable
-from aetheris.evidence import audit_file, audit_statement, dsse, keep_other_than_chain
-from aetheris.runtime.audit_export import audit_export
+from aetheris.evidence import arriving, audit_file, audit_statement, dsse, keep_other_than_chain
+from aetheris.runtime.audit_export import AuditExport, audit_export
 from aetheris.runtime.sealing import KEY_MISSING, lacks_key, signer_here
 from aetheris.runtime.system import AsyncSystem
 from aetheris.store import audit as chain
 from aetheris.store.database import as_tenant
+
+if TYPE_CHECKING:
+    from aetheris.forensics.remote import Api
 
 
 @click.command()
@@ -46,16 +51,15 @@ def audit(checking: bool, output: Path | None, limit: int, screen: Screen) -> No
         screen.json(told)
     elif output is not None:
         keep_other_than_chain(output)
-        data, head, signature, keyless = _exported()
-        audit_file.deliver(data, signature, output)
-        beside = None if signature is None else str(audit_statement.signature_path(output))
+        made = _here(output) if (api := remote()) is None else _fetched(api, output)
+        beside = str(audit_statement.signature_path(output)) if made.is_signed else None
         unsigned = " (unsigned)" if beside is None else ""
-        screen.fact("audit", f"{output}, {plural(data.count(10), 'line')}, head {head}{unsigned}")
+        screen.fact("audit", f"{output}, {plural(made.lines, 'line')}, head {made.head}{unsigned}")
         if beside is not None:
             screen.fact("signature", beside)
-        elif keyless:
+        elif made.lacks_key:
             screen.fact("signature", f"none: {KEY_MISSING}", style="yellow")
-        screen.json({"file": str(output), "bytes": len(data), "head": head, "signature": beside})
+        screen.json({"file": str(output), "bytes": made.size, "head": made.head, "signature": beside})
     else:
         entries = _listed(limit)
         screen.json(entries)
@@ -71,7 +75,7 @@ def _row(e: dict[str, Any]) -> list[str]:
 
 def _listed(limit: int) -> list[dict[str, Any]]:
     if (api := remote()) is not None:
-        found: list[dict[str, Any]] = api.get("/api/audit", limit=limit)["entries"]
+        found: list[dict[str, Any]] = held(api, api.get("/api/audit", limit=limit), AUDIT)["entries"]
         return found
 
     async def work(system: AsyncSystem) -> list[dict[str, Any]]:
@@ -94,7 +98,7 @@ _NAMED: dict[str, Any] = {"success": True, "resource_type": "", "resource_id": "
 
 def _checked() -> dict[str, Any]:
     if (api := remote()) is not None:
-        told: dict[str, Any] = api.get("/api/audit/verify")
+        told: dict[str, Any] = held(api, api.get("/api/audit/verify"), CHECKED)
         return told
 
     async def work(system: AsyncSystem) -> dict[str, Any]:
@@ -105,20 +109,43 @@ def _checked() -> dict[str, Any]:
     return with_system(work)
 
 
-def _exported() -> tuple[bytes, str, bytes | None, bool]:
-    """Return the lines, the head, the signature, and whether there is none for want of a key here."""
-    if (api := remote()) is not None:
-        data, headers = api.ask("POST", "/api/audit/export", {})
-        return data, headers.get("x-head", ""), sent_signature(headers.get("x-signature"), api.url), False
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An export that was written, and whether a key is configured here that can't be had."""
 
-    async def work(system: AsyncSystem) -> tuple[bytes, str, bytes | None, bool]:
+    lines: int
+    size: int
+    head: str
+    is_signed: bool
+    lacks_key: bool = False
+
+
+def _here(output: Path) -> _Made:
+    async def work(system: AsyncSystem) -> tuple[AuditExport, bool]:
         keys = system.config.security.evidence_signing
         signer = signer_here(keys)
         async with as_tenant(system.operator.pool, system.tenant) as connection:
-            made = await audit_export(connection, system.tenant, signer)
-        return made.lines, made.head.leaf.hex(), made.signature, lacks_key(keys)
+            return await audit_export(connection, system.tenant, signer), lacks_key(keys)
 
-    return with_system(work)
+    made, keyless = with_system(work)
+    audit_file.deliver(made.lines, made.signature, output)
+    return _Made(made.head.seq, len(made.lines), made.head.leaf.hex(), made.signature is not None, keyless)
+
+
+def _fetched(api: Api, output: Path) -> _Made:
+    with arriving(output) as partial:
+        with partial.open("wb") as file:
+            headers = api.download("/api/audit/export", file)
+        try:
+            head = audit_file.end_of(partial)
+        except (Corrupt, Unusable) as error:
+            raise Unusable(f"{api.url} sent no whole audit chain ({error}); nothing was written") from None
+        if head.leaf.hex() != headers.get("x-head"):
+            raise Unusable(f"{api.url} sent an audit chain that ends elsewhere than it says; nothing was written")
+        signature = sent_signature(headers.get("x-signature"), api.url)
+        size = partial.stat().st_size
+        audit_file.land(partial, signature, output)
+    return _Made(head.seq, size, head.leaf.hex(), signature is not None)
 
 
 def sent_signature(sent: str | None, url: str) -> bytes | None:

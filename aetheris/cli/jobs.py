@@ -54,7 +54,11 @@ def jobs(agent: str | None, words: tuple[str, ...], parked: bool, collected: boo
     found = rows[:limit]
     screen.json([{"job": r.job, **r.told()} for r in found])
     if not found:
-        screen.line("no jobs like that" if agent or statuses else f"no jobs yet in {place}: `aetheris demo` runs some")
+        screen.line(
+            "no jobs like that"
+            if agent is not None or statuses
+            else f"no jobs yet in {place}: `aetheris demo` runs some"
+        )
         return
     short = short_ids([r.job for r in found])
     screen.table(

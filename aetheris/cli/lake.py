@@ -14,8 +14,8 @@ import click
 
 from aetheris.cli.connect import with_system
 from aetheris.cli.main import json_option
-from aetheris.cli.remote import LONG_ID
 from aetheris.cli.screen import Screen, plural, short_path
+from aetheris.domain import ids
 from aetheris.domain.errors import Refused
 from aetheris.forensics import library
 from aetheris.forensics.checks import CheckResult, run_checks
@@ -211,7 +211,7 @@ def _complete(session: Session, query: Query, given: dict[str, str]) -> None:
     if missing := [bind for bind in query.required if bind not in given]:
         raise Refused(f"query {query.name} needs {' and '.join(missing)}: give -p {missing[0]}=VALUE")
     start = given.get("job_id")
-    if start is None or len(start) == LONG_ID:
+    if start is None or len(start) == ids.LENGTH:
         return
     known = {str(row["job_id"]) for row in session.query("trace/jobs").rows}
     found = [start] if start in known else sorted(job for job in known if start and job.startswith(start.lower()))

@@ -15,13 +15,13 @@ import click
 
 from aetheris.cli.rows import MORE, short_ids
 from aetheris.cli.screen import Screen, ago, size
-from aetheris.domain.errors import Refused
-from aetheris.evidence import format, keep_other_than_package, open_package
+from aetheris.cli.shapes import JOBS, MADE, SENT, held
+from aetheris.domain import ids
+from aetheris.domain.errors import Corrupt, Refused, Unusable
+from aetheris.evidence import LIMITS, arriving, format, keep_other_than_package, land, open_package
 
 if TYPE_CHECKING:
     from aetheris.forensics.remote import Api
-
-LONG_ID = 40
 
 
 def remote() -> Api | None:
@@ -41,11 +41,11 @@ _UNSAID = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAUL
 
 def full_id(api: Api, job: str) -> str:
     """Return the one job whose id starts so. Errors: Refused when none or several do."""
-    if len(job) == LONG_ID:
-        return job
     if not job.isascii() or not job.isalnum():
         raise Refused(f"no job starts with {job!r}: `aetheris jobs` lists them")
-    found = api.get("/api/jobs", prefix=job.lower(), limit=2)["jobs"]
+    if len(job) == ids.LENGTH:
+        return job
+    found = held(api, api.get("/api/jobs", prefix=job.lower(), limit=2), JOBS)["jobs"]
     if not found:
         raise Refused(f"no job starts with {job!r}: `aetheris jobs` lists them")
     if len(found) > 1:
@@ -58,8 +58,8 @@ def full_id(api: Api, job: str) -> str:
 def act(api: Api, job: str, verb: str, body: dict[str, Any]) -> tuple[str, Any]:
     """Do `verb` to the one job that starts so; return its id and whether it was sent (or the new job)."""
     found = full_id(api, job)
-    told = api.post(f"/api/jobs/{found}/{verb}", body)
-    return found, told.get("sent", told.get("job_id"))
+    told = held(api, api.post(f"/api/jobs/{found}/{verb}", body), MADE if verb == "retry" else SENT)
+    return found, told["job_id"] if verb == "retry" else told["sent"]
 
 
 def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], limit: int) -> None:
@@ -68,9 +68,10 @@ def show_jobs(api: Api, screen: Screen, agent: str | None, words: list[str], lim
     cursor: str | None = None
     while len(found) < limit:
         size = min(200, limit - len(found))
-        page = api.get("/api/jobs", agent=agent, status=words or None, limit=size, cursor=cursor)
+        answer = api.get("/api/jobs", agent=agent, status=words or None, limit=size, cursor=cursor)
+        page = held(api, answer, JOBS)
         found += page["jobs"]
-        if (cursor := page["next"]) is None:
+        if (cursor := page["next"]) is None or not page["jobs"]:
             break
     screen.json([{"job": j["job_id"], **{k: v for k, v in j.items() if k != "job_id"}} for j in found])
     if not found:
@@ -102,18 +103,24 @@ def export(api: Api, screen: Screen, job: str, output: Path | None) -> None:
     found = full_id(api, job)
     out = output or Path(f"evidence-{found[:8]}.zip")
     keep_other_than_package(out)
-    data, headers = api.ask("POST", f"/api/jobs/{found}/export", {})
-    package = open_package(data)
-    out.write_bytes(data)
+    with arriving(out) as partial:
+        with partial.open("wb") as file:
+            headers = api.download(f"/api/jobs/{found}/export", file, limit=LIMITS.package_bytes)
+        try:
+            package = open_package(partial)
+        except (Corrupt, Unusable) as error:
+            raise Unusable(f"{api.url} sent no evidence zip ({error}); nothing was written") from None
+        count = partial.stat().st_size
+        land(partial, out)
     signed = "" if format.SEAL_DSSE in package else " (unsigned)"
     sealed = "" if format.SEAL in package else ", unsealed: the job has not ended"
-    screen.fact("evidence", f"{out}, {size(len(data))}: {headers.get('x-verdict', '')}{signed}{sealed}")
-    screen.json({"file": str(out), "bytes": len(data), "sha256": headers.get("x-content-sha256", "")})
+    screen.fact("evidence", f"{out}, {size(count)}: {headers.get('x-verdict', '')}{signed}{sealed}")
+    screen.json({"file": str(out), "bytes": count, "sha256": headers.get("x-content-sha256", "")})
 
 
 def submit(api: Api, screen: Screen, target: str, value: Any, key: str | None) -> None:
     """Submit a job of an agent that the API serves: by its name, or as MODULE:AGENT."""
     name = target.rpartition(":")[2]
-    told = api.post("/api/jobs", {"agent": name, "input": value}, key=key)
+    told = held(api, api.post("/api/jobs", {"agent": name, "input": value}, key=key), MADE)
     screen.line(told["job_id"])
     screen.json({"job": told["job_id"]})

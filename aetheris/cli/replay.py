@@ -36,7 +36,15 @@ def replay(job: str, target: str, screen: Screen) -> None:
 
     full, found = with_system(work)
     screen.json({"job": full, **dataclasses.asdict(found)})
+    versions = _versions(agent.name, found)
     if not found.same:
-        raise AetherisError(f"job {full[:8]} differs: {found.difference}")
+        raise AetherisError(f"job {full[:8]} differs: {found.difference}{versions}")
     end = "the record ends before the code does" if found.ended == "open" else found.ended
-    screen.line(f"{full[:8]} the same: {plural(found.events, 'event')} reproduced, {end}")
+    screen.line(f"{full[:8]} the same: {plural(found.events, 'event')} reproduced, {end}{versions}")
+
+
+def _versions(agent: str, found: Replayed) -> str:
+    """Return what to add where other code was run than is on record."""
+    if found.recorded_versions == (found.version,):
+        return ""
+    return f"; version {', then '.join(found.recorded_versions)} of {agent} is on record, this is {found.version}"

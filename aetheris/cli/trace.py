@@ -13,6 +13,7 @@ from aetheris.cli.main import json_option
 from aetheris.cli.remote import full_id, remote
 from aetheris.cli.rows import cells
 from aetheris.cli.screen import Screen, duration, plural
+from aetheris.cli.shapes import ENDING, LINE, TRACE, held
 from aetheris.domain.trace import TraceLine
 from aetheris.domain.trace import trace as traced
 from aetheris.runtime.ending import Ending, ending_of
@@ -59,6 +60,7 @@ def _here(job: str) -> Told:
 
 
 def _there(api: Api, job: str) -> Told:
-    told = api.get(f"/api/jobs/{full_id(api, job)}/trace")
-    lines = [TraceLine(**{**line, "states": tuple(line["states"])}) for line in told["lines"]]
-    return {**told, "job": told["job_id"]}, lines, Ending(result=told["result"], **told["ending"])
+    told = held(api, api.get(f"/api/jobs/{full_id(api, job)}/trace"), TRACE)
+    lines = [TraceLine(**{n: line[n] for n in LINE} | {"states": tuple(line["states"])}) for line in told["lines"]]
+    ending = Ending(result=told["result"], **{name: told["ending"][name] for name in ENDING})
+    return {**told, "job": told["job_id"]}, lines, ending

@@ -6,6 +6,7 @@
     verify(package)              eight layers, one exit code
     open_package(package)        its members, strictly read, for whoever queries them
     keep_other_than_package(path), keep_other_than_chain(path)   refuse to overwrite what is something else
+    arriving(path), land(partial, path)   a file that comes in parts: there whole, or not at all
     audit_file                   a tenant's audit chain as a file, written and verified, with its signature
 
 The standard library and `cryptography` alone stand below all of it.
@@ -19,6 +20,7 @@ from aetheris.evidence.redaction import CellSelector, redact
 from aetheris.evidence.source import Erasure, SealMembers, Source
 from aetheris.evidence.verdict import Finding, Layer, Verdict
 from aetheris.evidence.verify import verify
+from aetheris.evidence.whole import arriving, land
 from aetheris.evidence.writer import Summary, seal_statement, write
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Source",
     "Summary",
     "Verdict",
+    "arriving",
     "audit_file",
     "keep_other_than_chain",
     "keep_other_than_package",
+    "land",
     "open_package",
     "redact",
     "seal_statement",

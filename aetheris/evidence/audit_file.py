@@ -21,7 +21,7 @@ from aetheris.domain import audit, canonical, events
 from aetheris.domain.audit import Chain, Head, Line
 from aetheris.domain.errors import Corrupt, Unusable
 from aetheris.domain.plain import printable
-from aetheris.evidence import audit_statement, authenticity, overwrite
+from aetheris.evidence import audit_statement, authenticity, overwrite, whole
 from aetheris.evidence.audit_statement import Export, signature_path
 from aetheris.evidence.dsse import PublicKey
 from aetheris.evidence.format import LIMITS
@@ -44,6 +44,16 @@ def write(tenant: str, lines: Iterable[Line], out: BinaryIO) -> Head:
     return chain.head
 
 
+def end_of(path: Path) -> Head:
+    """Return the head of the chain in a file, every line of it checked. Errors: Corrupt, Unusable."""
+    chain = None
+    for line in _lines(path):
+        chain = Chain(_tenant(line)) if chain is None else chain
+        chain.add(line)
+    assert chain is not None  # an empty file is refused
+    return chain.head
+
+
 def deliver(data: bytes, signature: bytes | None, path: Path) -> None:
     """Write a chain's bytes to `path` and its signature beside it, both or neither; without one, none stays there.
 
@@ -52,6 +62,12 @@ def deliver(data: bytes, signature: bytes | None, path: Path) -> None:
     """
     overwrite.keep_other_than_chain(path)
     write_whole(path, data, beside=(signature_path(path), signature))
+
+
+def land(partial: Path, signature: bytes | None, path: Path) -> None:
+    """Put a chain that has arrived at `path`, as `deliver` does. Errors: OSError, Refused."""
+    overwrite.keep_other_than_chain(path)
+    whole.land(partial, path, beside=(signature_path(path), signature))
 
 
 def is_chain(path: Path) -> bool:

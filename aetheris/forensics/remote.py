@@ -1,7 +1,9 @@
 """The API by its URL: one small client, and a session whose queries run there, over the token's tenant alone.
 
 The token comes from AETHERIS_TOKEN and goes into one header; it is never in an
-address, and never sent in the clear to another machine.
+address, and never sent in the clear to another machine. Whoever answers there
+may be somebody else, or mean harm: no answer is held beyond a limit, and one
+that is cut off is none.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 import pyarrow as pa
@@ -25,6 +28,12 @@ from aetheris.forensics.session import Answer, Session
 
 ARROW = "application/vnd.apache.arrow.stream"
 SECONDS = 60.0
+#: What is held of an answer in memory: a trace of 300,000 lines. Exports go to a file as they come.
+ANSWER_BYTES_LIMIT = 64 * 1024 * 1024
+#: Of a table, which a notebook asks for to hold it.
+TABLE_BYTES_LIMIT = 1024 * 1024 * 1024
+ERROR_BYTES_LIMIT = 1024 * 1024
+PART_BYTES = 256 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -32,9 +41,14 @@ class Api:
     """One API, asked with one token. Errors are those that a direct call would have raised."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        place = urlsplit(url)
-        if place.scheme not in ("http", "https") or not place.hostname:
-            raise Refused(f"{url}: no API's address; give https://HOST")
+        url = url.strip()
+        try:
+            place = urlsplit(url)
+            host, _ = (place.hostname or "").encode("idna"), place.port
+        except ValueError:  # a bracket without an end, a port that is no number, a name too long for a host
+            raise _no_address(url) from None
+        if place.scheme not in ("http", "https") or not host or not place.path.isascii() or not _is_plain(url):
+            raise _no_address(url)
         if place.username or place.password:
             raise Refused("the API's address holds a password: the token goes into AETHERIS_TOKEN")
         if place.scheme == "http" and place.hostname not in LOOPBACK:
@@ -52,27 +66,63 @@ class Api:
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         """Send `body` and return the JSON that comes back; `key` is an idempotency key."""
+        if key and not (key.isprintable() and max(key) <= "\xff"):
+            raise Refused(f"key {key[:60]!r}: over the API a key goes into a header, which can't hold that; use ASCII")
         return self._json(self.ask("POST", path, body or {}, {"Idempotency-Key": key} if key else {})[0])
 
     def _json(self, data: bytes) -> Any:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            raise Unusable(f"{self.url} answers something else than JSON: is it an Aetheris API?") from None
+            raise self.other("something else than JSON") from None
+
+    def other(self, what: str) -> Unusable:
+        """Return the error for an answer that is none of Aetheris's; `what` says what it is."""
+        return Unusable(f"{self.url} answers {what}: is it an Aetheris API? AETHERIS_URL is to name one")
 
     def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        *,
+        limit: int = ANSWER_BYTES_LIMIT,
     ) -> tuple[bytes, dict[str, str]]:
         """Return an answer's body and headers. Errors: Denied, Refused, Conflict, Corrupt, Unusable."""
-        status, data, told = self.answer(method, path, body, headers)
+        status, data, told = self.answer(method, path, body, headers, limit=limit)
         if status >= 300:
-            raise _error(status, data)
+            raise self._refused(status, data, told)
         return data, told
 
     def answer(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        *,
+        limit: int = ANSWER_BYTES_LIMIT,
     ) -> tuple[int, bytes, dict[str, str]]:
         """Return an answer's status, body and headers, whatever the status. Errors: Unusable."""
+        with self._opened(method, path, body, headers) as came:
+            data = _of_error(came) if came.status >= 300 else b"".join(self._parts(came, limit))
+            return came.status, data, _headers(came)
+
+    def download(self, path: str, out: BinaryIO, *, limit: int | None = None) -> dict[str, str]:
+        """Write what POST to `path` brings to `out` as it comes; return the headers. Errors: as `ask`.
+
+        At an error `out` may hold a part of it.
+        """
+        with self._opened("POST", path, {}, {"Accept": "*/*"}) as came:
+            if came.status >= 300:
+                raise self._refused(came.status, _of_error(came), _headers(came))
+            for part in self._parts(came, limit):
+                out.write(part)
+            return _headers(came)
+
+    @contextlib.contextmanager
+    def _opened(self, method: str, path: str, body: Any, headers: dict[str, str] | None) -> Iterator[Any]:
         sent = {"Accept": "application/json", **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -80,20 +130,65 @@ class Api:
         if data is not None:
             sent["Content-Type"] = "application/json"
         request = urllib.request.Request(self.url + path, data, sent, method=method)
+        with self._reaching():
+            try:
+                came = self._opener.open(request, timeout=SECONDS)
+            except urllib.error.HTTPError as error:
+                came = error  # an answer, too
+        with came:
+            yield came
+
+    def _parts(self, came: Any, limit: int | None) -> Iterator[bytes]:
+        """Yield a body as it comes. Errors: Unusable where it is cut off, or longer than `limit`."""
+        count = 0
+        while True:
+            with self._reaching():  # and not whatever is done with a part: that may be a full disk
+                part = came.read(PART_BYTES)
+                if not part and came.length:  # a read of so many bytes says nothing of those that are missing
+                    raise http.client.IncompleteRead(b"", came.length)
+            if not part:
+                return
+            count += len(part)
+            if limit is not None and count > limit:
+                raise Unusable(f"{self.url} answers more than the {limit:,} bytes that are taken; ask for less of it")
+            yield part
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
         try:
-            with self._opener.open(request, timeout=SECONDS) as answer:
-                return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
-        except urllib.error.HTTPError as error:
-            told = b""
-            with contextlib.suppress(OSError, http.client.HTTPException):  # cut off: the status is an answer by itself
-                told = error.read()
-            return error.code, told, {}
+            yield
         except http.client.HTTPException:
             raise Unusable(f"{self.url} sends no whole HTTP answer; is it an Aetheris API, and not cut off?") from None
         except (urllib.error.URLError, OSError, ssl.SSLError) as error:
             cause = getattr(error, "reason", error)
             why = str(getattr(cause, "strerror", None) or cause).lower()  # without the number of the system's error
             raise Unusable(f"can't reach {self.url} ({why}); is `aetheris serve` running there?") from None
+
+    def _refused(self, status: int, body: bytes, headers: dict[str, str]) -> AetherisError:
+        if status < 400:
+            to = f" to {headers['location'][:200]!r}" if "location" in headers else ""
+            return Refused(
+                f"{self.url} redirects{to}: a token is not sent on; put the API's own address into AETHERIS_URL"
+            )
+        return _error(status, body)
+
+
+def _headers(came: Any) -> dict[str, str]:
+    return {k.lower(): v for k, v in came.headers.items()}
+
+
+def _of_error(came: Any) -> bytes:
+    with contextlib.suppress(OSError, http.client.HTTPException):  # cut off: the status is an answer by itself
+        return bytes(came.read(ERROR_BYTES_LIMIT))
+    return b""
+
+
+def _no_address(url: str) -> Refused:
+    return Refused(f"{url[:200]}: no API's address; give https://HOST")
+
+
+def _is_plain(url: str) -> bool:
+    return url.isprintable() and not any(c in url for c in " ?#")  # paths are put behind it
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -110,12 +205,18 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _error(status: int, body: bytes) -> AetherisError:
+    """Return what a status means, in the API's words; in ours where whoever answers is none of Aetheris's."""
+    who = f"whoever is at AETHERIS_URL answered {status}, and not as an Aetheris API does"
     try:
-        told = str(json.loads(body)["detail"])
+        said = json.loads(body)
+        told = said["detail"]
+        if not isinstance(told, str):
+            raise TypeError
+        if "request_id" not in said:  # so do many who are no Aetheris
+            told = f"{told} ({who})"
     except (ValueError, KeyError, TypeError, RecursionError):
-        told = (
-            f"whoever is at AETHERIS_URL answered {status}, and not as an Aetheris API does; is it the right address?"
-        )
+        told = f"{who}; is it the right address?"
+        status = 503 if status == 500 else status  # nothing of ours is broken
     match status:
         case 401:
             return Denied(
@@ -151,10 +252,17 @@ class RemoteSession(Session):
         if odd := sorted(parameters.keys() - set(query.binds)):
             raise Refused(f"query {name} has no parameter {odd[0]!r}")
         body, headers = self.api.ask(
-            "POST", f"/api/forensics/queries/{name}", {"parameters": parameters}, {"Accept": ARROW}
+            "POST",
+            f"/api/forensics/queries/{name}",
+            {"parameters": parameters},
+            {"Accept": ARROW},
+            limit=TABLE_BYTES_LIMIT,
         )
-        with pa.ipc.open_stream(body) as reader:
-            table = reader.read_all()
+        try:
+            with pa.ipc.open_stream(body) as reader:
+                table = reader.read_all()
+        except (pa.ArrowException, OSError):
+            raise self.api.other("something else than a table") from None
         told = {field: headers.get(f"x-receipt-{field.replace('_', '-')}", "") for field in _RECEIPT}
         receipt = Receipt(told["query"], told["query_sha256"], told["parameters"], told["source_sha256"])
         return Answer(table, query, receipt)

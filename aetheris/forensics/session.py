@@ -25,6 +25,7 @@ from aetheris.lake.opened import OpenedLake
 from aetheris.lake.schema import TABLES
 
 _TENANT = re.compile(ids.TENANT_PATTERN)
+_FREE = "sql"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,13 @@ class Answer:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries."""
-        return list(self.table.to_pylist())
+        """The rows as dictionaries. Errors: Refused, where Python has no such value."""
+        try:
+            return list(self.table.to_pylist())
+        except (OverflowError, ValueError) as error:  # DuckDB's years go further, and it has infinite ones
+            raise Refused(
+                f"query {self.query.name}: {error}: a date or time that can't be shown; cast it to text (::varchar)"
+            ) from None
 
 
 class Session:
@@ -121,18 +127,27 @@ class Session:
     def sql(self, text: str, **parameters: Any) -> Answer:
         """Run a SELECT of one's own. Errors: Refused for anything else."""
         try:
+            text.encode()
             statements = self._connection.extract_statements(text)
+        except UnicodeEncodeError:
+            raise Refused("the SQL is not UTF-8 text; write it in UTF-8") from None
         except duckdb.Error as error:
             raise Refused(f"the SQL can't be read: {_line(error)}") from None
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise Refused("one SELECT at a time: this session only reads")
-        return self._run(Query("sql", "free SQL", text, {}), parameters)
+        answer = self._run(Query(_FREE, "free SQL", text, {}), parameters)
+        names = answer.table.column_names
+        if twice := sorted(name for name in set(names) if names.count(name) > 1):
+            raise Refused(f"two columns are named {twice[0]!r}, and a row tells them by name: rename one (AS ...)")
+        return answer
 
     def _run(self, query: Query, parameters: dict[str, Any]) -> Answer:
         cursor = self._connection.cursor()
         try:
             table = cursor.sql(query.sql, params=parameters or None).to_arrow_table()
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            if query.name == _FREE and isinstance(error, duckdb.InvalidInputException):  # a value of its own
+                raise Refused(f"query {query.name}: {_line(error)}") from None
             raise Corrupt(f"{self.name}: {_line(error)}") from None
         except duckdb.Error as error:
             raise Refused(f"query {query.name}: {_line(error)}") from None

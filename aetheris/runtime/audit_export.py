@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 
 from aetheris.domain.audit import Head, Line
+from aetheris.domain.errors import Refused
 from aetheris.evidence import audit_file, audit_statement
 from aetheris.evidence.audit_statement import Export
 from aetheris.evidence.dsse import Signer
@@ -29,9 +30,12 @@ class AuditExport:
 async def audit_export(connection: Connection, tenant: str, signer: Signer | None) -> AuditExport:
     """Return the whole chain of the tenant that the connection is bound to, signed where a signer is given.
 
-    Errors: Corrupt at a broken entry: nobody signs that. Unreachable.
+    Errors: Refused where there is no entry yet: a file without lines names no tenant, and nobody could tell it from
+    one that lost them. Corrupt at a broken entry: nobody signs that. Unreachable.
     """
     rows = await audit.rows(connection, tenant)
+    if not rows:
+        raise Refused(f"the audit log of tenant {tenant} has no entry yet: there is nothing to export")
     out = io.BytesIO()
     head = audit_file.write(tenant, (Line(r.seq, r.leaf, r.line) for r in rows), out)
     lines = out.getvalue()

@@ -35,6 +35,9 @@ class Replayed:
     ended: str
     #: The first difference, with event and place in the code; empty when there is none.
     difference: str = ""
+    #: Of the code that is on record, in order, and of the code that was run: a difference may be no more than that.
+    recorded_versions: tuple[str, ...] = ()
+    version: str = ""
 
 
 class _EndOfRecord(Exception):
@@ -62,6 +65,13 @@ async def replay(agent: Agent, record: JobRecord) -> Replayed:
     row = record.row
     if agent.name != row.agent:
         raise Refused(f"job {row.job[:8]} is of agent {row.agent}, not {agent.name}")
+    runs = [str(e.data["agent_version"]) for e in record.events if e.type == "job_leased" and "agent_version" in e.data]
+    versions = tuple(dict.fromkeys(runs)) or (row.agent_version,)
+    return replace(await _replayed(agent, record), recorded_versions=versions, version=agent.version)
+
+
+async def _replayed(agent: Agent, record: JobRecord) -> Replayed:
+    row = record.row
     checkpoint = max((e.seq for e in record.events if e.type == "state_checkpointed"), default=0)
     stored = replace(record.stored, cells=dict(record.stored.cells))  # the history lets go of what it delivered
     history = History(row.job, stored, row.head_leaf, checkpoint)

@@ -197,8 +197,14 @@ def test_the_workbench_reads_through_the_api(place: dict[str, Any], monkeypatch:
         wb.open(place["url"])
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://api.example", "https://u:p@x", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x", "http://api.example", "https://u:p@x", "x", "http://[", "http://localhost:x", "http://localhost:99999",
+        "https://" + "a" * 300, "http://localhost/a b", "http://localhost/\u00e9", "https://x?y", "https://x#y",
+    ],
+)  # fmt: skip
 def test_an_address_that_would_give_the_token_away_is_refused(url: str) -> None:
-    """In the clear, or in the address."""
+    """In the clear, or in the address; and what is no address at all."""
     with pytest.raises(Refused):
         Api(url, "t")

@@ -274,6 +274,10 @@ def test_evidence_goes_nowhere_it_cannot_be_written(run: Run, tmp_path: Path, da
     assert "file" in run("mirror", "--lake", "file", code=2, **dsn)
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "file"])
     (tmp_path / "e.zip").touch()
+    # Nobody acted here yet, and a chain without an entry would be a file that verifies as nobody's.
+    assert "has no entry yet: there is nothing to export" in run("audit", "-o", "a.jsonl", code=2, **dsn)
+    assert not (tmp_path / "a.jsonl").exists()
+    run("hold", job, "--why", "to have an entry", code=0, **dsn)
     for _ in range(2):  # an empty file, then the one that was written
         run("export", job, "-o", "e.zip", code=0, **dsn)
         run("audit", "-o", "a.jsonl", code=0, **dsn)

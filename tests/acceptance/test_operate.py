@@ -95,7 +95,13 @@ def test_a_job_is_brought_through_signal_approval_and_doubt_by_hand(desk: Desk) 
     assert "the same: " in desk.run("replay", job[:10], "desk:rebook")
     changed = AGENTS.replace('"note"', '"memo"')
     (desk.folder / "other.py").write_text(changed)
-    assert "the code asks for signal memo at" in desk.run("replay", job, "other:rebook", code=1)
+    differs = desk.run("replay", job, "other:rebook", code=1)
+    assert "the code asks for signal memo at" in differs
+    assert "version" not in differs
+    # Whatever comes of it, other code is told from the recorded one by its version.
+    for text, code in ((AGENTS, 0), (changed, 1)):
+        (desk.folder / "other.py").write_text(text.replace('version="4"', 'version="5-b"'))
+        assert "; version 4 of rebook is on record, this is 5-b" in desk.run("replay", job, "other:rebook", code=code)
 
 
 def test_a_cancelled_job_is_retried_as_a_new_one(desk: Desk) -> None:

@@ -84,10 +84,15 @@ ATTACKS: dict[str, str] = {
     "exp beyond all time": forged(
         {"alg": "EdDSA", "kid": "k1"}, {**json.loads(_part(token().split(".")[1])), "exp": 1e400}, KEY.sign
     ),
+    "exp beyond any float": token(exp=10**400),
+    "exp beyond any float, as a text": token(exp="9" * 400),
+    "iat beyond any float": token(iat=10**400),
+    "nbf beyond any float": token(nbf=10**400),
     "no tenant": token(tenant_id=None),
     "a tenant that is SQL": token("a' OR 'b'='b"),
     "a tenant in a list": token(tenant_id=["a", "b"]),
     "a role that is none": token(role="root"),
+    "a role in a list": token(roles=[["admin"]]),
     "no roles": token(roles=[]),
     "roles as a text": token(roles="admin"),
     "sub with a slash": token(user="x/../admin"),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -300,3 +301,16 @@ def test_a_broken_package_is_not_redacted() -> None:
     data = written(line_edited(shown_job().source()), damaged=True)
     with pytest.raises(Corrupt, match="redact a sound one"):
         redact(data, io.BytesIO(), [CellSelector("args")])
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As a device is: a rename would put a file where /dev/null was."""
+    pipe, got = tmp_path / "e.zip", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write(shown_job().source(), pipe)
+    reader.join(10)
+    assert pipe.is_fifo()
+    assert got == [written(shown_job().source())]
+    assert list(tmp_path.iterdir()) == [pipe]

@@ -72,6 +72,24 @@ def test_sql_that_is_no_select_or_names_nothing_is_refused_in_one_line(session: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("select timestamp '290000-01-01'", "cast it to text"),
+        ("select 'infinity'::date", "cast it to text"),
+        ("select timestamp_ns '2020-01-01 00:00:00.000000001'", "cast it to text"),
+        ("select interval '999999999 years'", "out of range"),
+        ("select 1 as a, 2 as a", "two columns are named 'a'"),
+        ("select '\udcff'", "not UTF-8"),
+    ],
+)
+def test_what_no_row_can_hold_is_refused_in_one_line(session: Session, text: str, said: str) -> None:
+    """Years that Python doesn't have, a name that would hide another; none of it says that the lake is broken."""
+    with session, pytest.raises(Refused, match=said) as error:
+        assert session.sql(text).rows
+    assert "\n" not in str(error.value)
+
+
 def test_a_query_or_parameter_of_no_name_is_refused_with_what_there_is(session: Session) -> None:
     """What was meant stands in the answer."""
     with session:
