@@ -66,7 +66,7 @@ class Engine:
         checkpoint = history.checkpoint
         self.now_us = checkpoint.at if checkpoint else history.first_leased_at or leased_at
         self.doubts: dict[int, Doubt] = {}
-        self.resting = False
+        self.resting = False  # once true, what comes is for whoever holds the job next
         self.underway = UnderWay(self, children)
         self.cancelled: Cancelled | None = None
         #: The last step of a run that goes on as another, once it is delivered.
